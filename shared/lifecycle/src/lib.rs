@@ -1,2 +1,44 @@
+//! What runs on a device, and the only code that says so: one pure state machine per model, and
+//! the durable record that brings it back after any crash.
+//!
+//! ```text
+//! Idle → Fetching → Verifying → SelfTest → Shadow → Trial → Committed
+//!           └───────────┴──────────┴─────────┴────────┴→ Rejected(reason) / Reverted(reason)
+//! ```
+//!
+//! [`Machine::step`] takes an event and answers with [`Effects`], which the shell carries out in
+//! order. [`Effect::Persist`] comes before whatever depends on it, so a power cut between any two
+//! effects loses at most work, never the truth about what is safe to run. [`Machine::recover`] is
+//! the only way back after a restart.
+//!
+//! Deliberately absent: fetching, checking signatures, loading and running models, files, clocks.
+//! Those are the shell's, which reports how they went as events. Invariants, by name:
+//!
+//! - *runnable-model*: once a model was committed, [`Machine::active`] always names a slot whose
+//!   content was verified.
+//! - *old-model-stays*: the slot of the active model is never erased or filled.
+//! - *generations-rise*: [`Record::generation`] never falls.
+//! - *no-second-try*: a rejected artifact is not tried again before a rollout that began later.
+//!
+//! ```
+//! use tidegate_lifecycle::{Assignment, Effect, Event, Machine, SlotId};
+//! use tidegate_wire::{Digest, Generation};
+//!
+//! let (mut machine, _) = Machine::recover(None);
+//! let artifact = Digest::of(b"a manifest");
+//! let assignment = Assignment { artifact, since: Generation(1), installable: Ok(()) };
+//! let effects = machine.step(0, Event::Directed { generation: Generation(1), to: Some(assignment) });
+//! assert_eq!(effects[0], Effect::Persist);
+//! assert!(effects.contains(&Effect::Fetch { slot: SlotId::A, artifact }));
+//! ```
 #![no_std]
-//! See Cargo.toml.
+
+pub mod gates;
+mod machine;
+mod record;
+
+pub use machine::{Announcement, Assignment, Effect, Effects, Event, Machine};
+pub use record::{
+    Candidate, DamagedRecord, Outcome, RECORD_LEN, Record, Rejection, Slot, SlotId, Stage, Stop,
+    newest,
+};
