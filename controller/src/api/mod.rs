@@ -1,0 +1,3 @@
+//! The HTTP API: what operators and devices ask of the controller.
+
+pub mod types;
