@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Installs what it needs, runs every check, and ends with a count.
+#
+#   ./test.sh          everything
+#   ./test.sh quick    formatting, lints and the Rust tests only
+#
+# A check that cannot run on this machine (no package manager, no network) is counted as skipped
+# and says why. CARGO_TARGET_DIR is honoured.
+set -uo pipefail
+cd "$(dirname "$0")"
+
+passed=0 failed=0 skipped=0
+log=$(mktemp) && trap 'rm -f "$log"' EXIT
+
+say() { printf '\n=== %s\n' "$*"; }
+
+# check NAME COMMAND...: one check; status 77 means that it cannot run here.
+check() {
+  local name=$1 status
+  shift
+  say "$name"
+  "$@"
+  status=$?
+  case $status in
+    0) passed=$((passed + 1)) ;;
+    77) skipped=$((skipped + 1)) && echo "skipped: $name" ;;
+    *) failed=$((failed + 1)) && echo "FAILED ($status): $name" ;;
+  esac
+}
+
+# The Rust tests, each of which counts.
+rust_tests() {
+  say "cargo test"
+  cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log"
+  local status=${PIPESTATUS[0]} counted
+  counted=$(awk '/^test result:/ {p += $4; f += $6; i += $8} END {print p + 0, f + 0, i + 0}' "$log")
+  read -r p f i <<<"$counted"
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + i))
+  # A test program that does not compile or dies has no result line.
+  if [ "$status" != 0 ] && [ "$f" = 0 ]; then failed=$((failed + 1)); fi
+}
+
+install_packages() {
+  command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] && return 0
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 77
+  (apt-get update -q && apt-get install -qy --no-install-recommends mosquitto) >"$log" 2>&1 ||
+    { tail -n 5 "$log"; return 77; }
+}
+
+# Licences, sources and banned crates need no network; the advisories need their database.
+dependencies() {
+  if ! cargo deny --version >/dev/null 2>&1; then
+    cargo install cargo-deny --locked >"$log" 2>&1 || { tail -n 3 "$log"; return 77; }
+  fi
+  if timeout 60 cargo deny --locked fetch db >"$log" 2>&1; then
+    cargo deny --locked check
+  else
+    echo "the advisory database cannot be fetched here: licences, bans and sources only"
+    cargo deny --locked check licenses bans sources
+  fi
+}
+
+demo() { cargo run --locked --release -- demo "$@"; }
+
+over_mosquitto() {
+  local program
+  program=$(command -v mosquitto || ls /usr/sbin/mosquitto 2>/dev/null) || return 77
+  demo --devices 4 --mosquitto "$program"
+}
+
+check "cargo fmt" cargo fmt --all -- --check
+check "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+if [ "${1:-}" != quick ]; then
+  check "packages for the tests" install_packages
+fi
+rust_tests
+if [ "${1:-}" != quick ]; then
+  check "the pure cores compile for a microcontroller" firmware-targets/check-cores.sh
+  check "the demo, as in the README" demo
+  check "the demo over Mosquitto" over_mosquitto
+  check "cargo deny" dependencies
+fi
+
+printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" = 0 ]
