@@ -164,6 +164,7 @@ impl fmt::Debug for SigningKey {
 mod tests {
     use super::*;
     use alloc::format;
+    use ed25519_dalek::Verifier;
 
     /// RFC 8032, section 7.1, test 2.
     const SEED: [u8; 32] = [
@@ -220,6 +221,23 @@ mod tests {
             *byte = carry as u8;
             carry >>= 8;
         }
+        assert!(!key.public().verifies(b"m", &signature));
+    }
+
+    /// R is the neutral element and S = k·a: loose verifiers accept it (computed in Python).
+    #[test]
+    fn a_signature_with_a_point_of_small_order_is_refused() {
+        const S: [u8; 32] = [
+            0xc7, 0xd9, 0x16, 0x95, 0x7d, 0xd6, 0x8c, 0xc9, 0x19, 0x9d, 0xca, 0xa2, 0xcd, 0xc3,
+            0x05, 0x52, 0x04, 0x53, 0x3f, 0xe9, 0xf8, 0xb3, 0x3f, 0x58, 0x5d, 0x8a, 0xcc, 0x4f,
+            0x3d, 0x1e, 0x00, 0x0c,
+        ];
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        signature[32..].copy_from_slice(&S);
+        let key = SigningKey::from_seed(&SEED);
+        let loose = ed25519_dalek::Signature::from_bytes(&signature);
+        assert!(key.0.verify(b"m", &loose).is_ok());
         assert!(!key.public().verifies(b"m", &signature));
     }
 }

@@ -15,8 +15,8 @@
 //! - [`file`](mod@file): length and digest of everything that is fetched.
 //!
 //! Deliberately absent: clocks (times come in as Unix seconds), files, PEM and passphrases,
-//! random numbers, sockets, TUF's delegations and mirrors lists (a fleet has one set of publishers),
-//! and any way to trust something unsigned.
+//! random numbers, sockets, TUF's delegations and mirror lists (a fleet has one set of
+//! publishers), and any way to trust something unsigned.
 //!
 //! ```
 //! use tidegate_trust::release::{self, Keyring, Roster};

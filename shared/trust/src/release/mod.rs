@@ -244,13 +244,19 @@ pub fn verify_targets_update(trusted: &Trusted, bytes: &[u8]) -> Result<Targets,
     let new = trusted.check_targets(bytes.to_vec(), Targets::SIZE_MAX)?.value;
     let (role, found) = (Role::Targets, new.version);
     let Some(old) = trusted.targets() else {
-        return Ok(new);
+        // The publishers' keys were rotated; what the snapshot says of versions still holds.
+        let trusted = trusted.snapshot().map_or(0, |snapshot| snapshot.targets.version);
+        return match found < trusted {
+            true => Err(TrustError::Rollback { role, trusted, found }),
+            false => Ok(new),
+        };
     };
     if found <= old.version {
         return Err(TrustError::Rollback { role, trusted: old.version, found });
     }
-    if found > old.version + 1 {
-        return Err(TrustError::Version { role, expected: old.version + 1, found });
+    let expected = old.version.saturating_add(1);
+    if found != expected {
+        return Err(TrustError::Version { role, expected, found });
     }
     keeps(old, &new).map_err(TrustError::Removes)?;
     Ok(new)

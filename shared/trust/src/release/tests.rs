@@ -73,6 +73,12 @@ fn a_push_is_the_next_version_and_takes_nothing_away() {
     assert_eq!(push(&fleet, &trusted, &next), Ok(next.clone()));
     assert_eq!(push(&fleet, &trusted, &fleet.targets()), Ok(fleet.targets()));
 
+    let mut without = trusted.clone();
+    without.targets = None;
+    without.snapshot.as_mut().unwrap().value.targets.version = 2;
+    assert_eq!(push(&fleet, &without, &fleet.targets()), Err(Reason::MetadataRollback));
+    assert_eq!(push(&fleet, &without, &next), Ok(next.clone()));
+
     let mut same_version = fleet.targets();
     same_version.raise_floor(&model(), &version("1.1.0")).unwrap();
     assert_eq!(push(&fleet, &trusted, &same_version), Err(Reason::MetadataRollback));

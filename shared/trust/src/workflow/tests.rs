@@ -284,9 +284,12 @@ fn rollback_of_any_file_is_refused() {
 
 #[test]
 fn a_frozen_mirror_is_noticed_when_the_timestamp_expires() {
-    let (repository, mut device) = settled();
-    assert!(device.refresh_at(EXPIRES - 1, &repository.server).is_ok());
-    let frozen = device.refresh_at(EXPIRES, &repository.server);
+    let (mut repository, mut device) = settled();
+    repository.timestamp.version = 2;
+    repository.timestamp.expires = NOW + 10;
+    repository.sign_timestamp();
+    assert!(device.refresh_at(NOW + 9, &repository.server).is_ok());
+    let frozen = device.refresh_at(NOW + 10, &repository.server);
     assert_eq!(frozen, Err(Reason::MetadataExpired));
     // Expired metadata is still there to run and revert by.
     assert!(device.trusted().targets().is_some());
@@ -401,6 +404,29 @@ fn rotated_online_keys_end_a_fast_forward_attack() {
     let (mut repository, mut device) = fast_forwarded();
     repository.server.0.remove(&(Role::Root, 2));
     assert!(device.refresh(&repository.server).is_err());
+}
+
+/// A key that only joins leaves old signatures valid, so nothing but the effect forgets them.
+#[test]
+fn rotated_online_keys_forget_timestamp_and_snapshot_in_order() {
+    let (mut repository, device) = settled();
+    let mut roster = repository.fleet.roster();
+    roster.timestamp.keys.push(key(111).public());
+    let root = release::rotate(&repository.fleet.root, &roster, EXPIRES).unwrap();
+    let bytes = sign_metadata(&root, &[&key(1), &key(3)]);
+    repository.put(Role::Root, 2, bytes.clone());
+    let (mut refresh, _) = Refresh::start(NOW, device.trusted(), Limits::default());
+    let role = Role::Root;
+    let effects = refresh.step(Event::Fetched { role, bytes: bytes.clone() });
+    let expected = [
+        Effect::Persist { role, bytes },
+        Effect::Forget { role: Role::Timestamp },
+        Effect::Forget { role: Role::Snapshot },
+        Effect::Fetch { role, version: Some(3), length_max: Root::SIZE_MAX },
+    ];
+    assert_eq!(effects, expected);
+    assert!(refresh.trusted().timestamp().is_none() && refresh.trusted().snapshot().is_none());
+    assert!(refresh.into_trusted().targets().is_some());
 }
 
 #[test]
