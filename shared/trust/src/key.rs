@@ -164,7 +164,6 @@ impl fmt::Debug for SigningKey {
 mod tests {
     use super::*;
     use alloc::format;
-    use ed25519_dalek::Verifier;
 
     /// RFC 8032, section 7.1, test 2.
     const SEED: [u8; 32] = [

@@ -310,6 +310,21 @@ fn every_file_is_checked_against_the_start_time() {
 }
 
 #[test]
+fn files_that_need_not_be_fetched_again_expire_too() {
+    let edits: [fn(&mut Repository); 2] =
+        [|r| r.snapshot.expires = NOW + 10, |r| r.targets.expires = NOW + 10];
+    for edit in edits {
+        let mut repository = Repository::new();
+        edit(&mut repository);
+        repository.sign();
+        let mut device = Device::new(&repository.fleet);
+        assert!(device.refresh_at(NOW + 9, &repository.server).is_ok());
+        let refused = device.refresh_at(NOW + 10, &repository.server);
+        assert_eq!(refused, Err(Reason::MetadataExpired));
+    }
+}
+
+#[test]
 fn a_clock_that_was_reset_does_not_revive_expired_metadata() {
     let (mut repository, mut device) = settled();
     repository.timestamp.version += 1;
