@@ -92,6 +92,11 @@ impl Device {
         }
     }
 
+    /// Where the agent keeps everything.
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// The end of the agent's log.
     fn log(&self) -> String {
         let log = std::fs::read_to_string(self.folder.join("agent.log")).unwrap_or_default();
@@ -99,6 +104,6 @@ impl Device {
     }
 
     fn address_file(&self) -> PathBuf {
-        self.folder.join("data").join("api-address")
+        self.data_folder().join("api-address")
     }
 }

@@ -18,6 +18,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+pub use accounting::drained;
+pub use device::Device;
+pub use feeder::{Feeder, Seen};
+pub use material::{Stream, write_model};
 pub use scenario::Scenario;
 pub use summary::Summary;
 
