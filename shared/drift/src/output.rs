@@ -252,6 +252,8 @@ mod tests {
         let (mut exact, mut scaled) = (OutputSummary::new(2), OutputSummary::new(2));
         exact.observe(&[0.625, 0.375]);
         scaled.observe(&[0.640, 0.384]);
+        exact.observe(&[0.5, 0.5]);
+        scaled.observe(&[2.0, 2.0]);
         assert_eq!(exact, scaled);
     }
 

@@ -32,6 +32,7 @@ fn any_value() -> impl Strategy<Value = Option<f32>> {
     prop_oneof![
         8 => (-60.0_f32..60.0).prop_map(Some),
         1 => any::<f32>().prop_map(Some),
+        1 => prop::sample::select(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY]).prop_map(Some),
         1 => Just(None),
     ]
 }
