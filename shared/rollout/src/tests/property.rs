@@ -1,6 +1,7 @@
 //! Any fleet, any policy, any order of events.
 
 use super::*;
+use alloc::vec;
 use proptest::prelude::*;
 use tidegate_wire::Reason;
 
