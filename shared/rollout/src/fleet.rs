@@ -65,12 +65,12 @@ impl Progress {
         let on_trial = status.state == State::Trial && status.candidate.is_none();
         let about_it = is(&status.candidate) || (on_trial && is(&status.active));
         match status.state {
-            State::Rejected | State::Reverted => {
-                if status.generation >= since && (about_it || status.candidate.is_none()) {
-                    return Self::Failed(status.reason.unwrap_or(Reason::Other(0)));
-                }
+            State::Rejected | State::Reverted
+                if status.generation >= since && (about_it || status.candidate.is_none()) =>
+            {
+                return Self::Failed(status.reason.unwrap_or(Reason::Other(0)));
             }
-            State::Idle | State::Committed => {}
+            State::Rejected | State::Reverted | State::Idle | State::Committed => {}
             working if about_it => return Self::Working(working),
             _ => {}
         }

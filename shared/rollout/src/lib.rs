@@ -8,8 +8,8 @@
 //!   evaluates the directive's rules device by device, as the devices will.
 //! - [`pause`], [`resume`], [`promote`], [`revert`], [`cancel`] are what operators do.
 //!
-//! A wave is one directive: every device computes from it whether it takes part. A device that joins
-//! later falls into place by itself, which is why a wave is exact when it opens and may grow later.
+//! A wave is one directive: every device computes from it whether it takes part. A device that
+//! joins later falls into place by itself: a wave is exact when it opens and may grow later.
 //!
 //! # What it deliberately does not do
 //!
@@ -59,7 +59,7 @@
 //! check(&rollout, &plan, &fleet, &facts)?;
 //!
 //! assert_eq!(plan.decision, Decision::OpenFirstWave);
-//! assert_eq!(plan.to_string(), "open wave 1 (2 devices: 2 devices)");
+//! assert_eq!(plan.to_string(), "open wave 1 of 4: 2 devices");
 //! let directive = plan.directive.unwrap();
 //! let taken = fleet.devices().iter().filter(|d| directive.rules[0].takes(&d.id, &d.labels));
 //! assert_eq!(taken.count(), 2);

@@ -10,6 +10,7 @@ use tidegate_wire::directive::Directive;
 use crate::cohort::Cohort;
 use crate::compare::{Comparison, Evidence};
 use crate::gate::{Cause, HoldReason, Judgement, Verdict, committed_needed, judge};
+use crate::policy::WaveSize;
 use crate::rollout::{Act, Rollout, Status, WaveRecord};
 use crate::tally::Tally;
 use crate::text::Count;
@@ -95,7 +96,7 @@ impl fmt::Display for Decision {
             Self::OpenFirstWave => f.write_str("open wave 1"),
             Self::Advance { wave } => write!(f, "open wave {}", wave + 1),
             Self::Promote { wave, act } => {
-                write!(f, "open wave {}, promoted by {}: {}", wave + 1, act.by, act.why)
+                write!(f, "{} ({}) promotes: open wave {}", act.by, act.why, wave + 1)
             }
             Self::Hold(reasons) => {
                 f.write_str("hold: ")?;
@@ -123,7 +124,14 @@ impl fmt::Display for Plan {
             (
                 Decision::OpenFirstWave | Decision::Advance { .. } | Decision::Promote { .. },
                 Some(record),
-            ) => write!(f, " ({}: {})", record.size, Count(u64::from(record.members))),
+            ) => {
+                let waves = self.next.policy.waves.len();
+                write!(f, " of {waves}: {}", Count(u64::from(record.members)))?;
+                match record.size {
+                    WaveSize::Percent(percent) => write!(f, " ({percent})"),
+                    WaveSize::Devices(_) => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }

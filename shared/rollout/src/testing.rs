@@ -26,7 +26,7 @@ pub fn fleet(numbers: Range<u32>) -> FleetView {
         id: format!("d{n:03}").parse().unwrap(),
         labels: Labels::from([(
             "site".to_string(),
-            if n % 2 == 0 { "oslo" } else { "bonn" }.to_string(),
+            if n.is_multiple_of(2) { "oslo" } else { "bonn" }.to_string(),
         )]),
         joined_ms: 0,
         presence: Presence::Online,

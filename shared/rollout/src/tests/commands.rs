@@ -13,7 +13,7 @@ fn start_error(request: Start, latest: Option<&Rollout>, facts: &ArtifactFacts) 
 fn only_one_rollout_of_a_model_at_once_and_the_running_one_is_named() {
     let running = started(plain());
     let error = start_error(request(plain()), Some(&running), &facts());
-    insta::assert_snapshot!(error, @"rollout 3 of digits to 2 is still running: wait for it, cancel it or revert it first");
+    insta::assert_snapshot!(error, @"rollout 3 of digits to 2 is still running: let it end, cancel it or revert it first");
     let paused = pause(&running, act()).unwrap();
     assert!(matches!(
         start_error(request(plain()), Some(&paused), &facts()),
@@ -116,7 +116,7 @@ fn promoting_skips_waiting_but_nothing_bad() {
     assert!(text(&plant).contains("failed (1× it is too slow on probation)"));
     plant.set(&members[1..], WORKING);
     let plan = promote(&plant).unwrap();
-    assert_eq!(plan.to_string(), "open wave 2, promoted by ada: a test (50 %: 6 devices)");
+    assert_eq!(plan.to_string(), "ada (a test) promotes: open wave 2 of 3: 6 devices (50 %)");
     plant.execute(plan);
     let plan = promote(&plant).unwrap();
     plant.execute(plan);

@@ -10,7 +10,7 @@ use tidegate_wire::Reason;
 fn line(log: &mut String, plant: &mut Plant, ms: u64) -> Decision {
     plant.now_ms += ms;
     let plan = plant.plan();
-    write!(log, "{:>4} s  {plan}\n", plant.now_ms / 1000).unwrap();
+    writeln!(log, "{:>4} s  {plan}", plant.now_ms / 1000).unwrap();
     if let Some(directive) = &plan.directive {
         let reason = directive.reason.map_or(String::new(), |reason| format!(" ({reason})"));
         write!(log, "        generation {}{reason}", directive.generation).unwrap();
