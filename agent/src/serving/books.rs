@@ -1,0 +1,320 @@
+//! What is counted for one active model: the open window, the recent past, the trial.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_drift::{LatencySummary, NumericSummary, OutputSummary, ROWS_MAX};
+use tidegate_lifecycle::gates::TrialTally;
+use tidegate_wire::report::Window;
+use tokio::sync::mpsc;
+
+use super::clock;
+use super::loaded::LoadedModel;
+use super::metrics::{Metrics, ModelMetrics};
+use crate::engine::{Tensor, Values};
+
+/// Rows that a window needs before its sketches leave the device: fewer would say what single
+/// persons or things were like.
+pub const PRIVATE_ROWS_MIN: u64 = 50;
+
+/// Where closed windows go, and how they are numbered.
+pub(super) struct Outbox {
+    pub(super) closed: mpsc::Sender<Window>,
+    pub(super) boot: u64,
+    pub(super) next: AtomicU64,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// What one request did.
+pub(super) struct Observation<'a> {
+    pub(super) inputs: &'a [Tensor],
+    pub(super) outputs: &'a [Tensor],
+    pub(super) rows: usize,
+    pub(super) wall: Duration,
+    pub(super) cpu_ns: u64,
+}
+
+/// Recent figures of a model, against which its successor's trial is held.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Figures {
+    pub(super) outputs: Option<OutputSummary>,
+    pub(super) cpu_ns: u64,
+    pub(super) rows: u64,
+}
+
+/// One active model's books. One lock, taken once per request for some hundred nanoseconds after
+/// the engine has run: an engine run is longer than that, so the lock is rarely found taken.
+pub(super) struct Books {
+    loaded: Arc<LoadedModel>,
+    outbox: Arc<Outbox>,
+    metrics: ModelMetrics,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    open: Sketch,
+    last: Figures,
+    trial: Option<TrialBook>,
+}
+
+struct Sketch {
+    opened: u64,
+    begun: Instant,
+    closed: u64,
+    rows: u64,
+    errors: u64,
+    features: Vec<NumericSummary>,
+    outputs: Option<OutputSummary>,
+    latency: LatencySummary,
+    cpu_ns: u64,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct TrialBook {
+    pub(super) started: Instant,
+    pub(super) tally: TrialTally,
+    pub(super) outputs: Option<OutputSummary>,
+}
+
+impl Books {
+    pub(super) fn new(
+        loaded: Arc<LoadedModel>,
+        outbox: Arc<Outbox>,
+        metrics: ModelMetrics,
+    ) -> Self {
+        let open = Sketch::new(&loaded);
+        let inner = Inner { open, last: Figures::default(), trial: None };
+        Self { loaded, outbox, metrics, inner: Mutex::new(inner) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request that was answered.
+    pub(super) fn observe(&self, seen: &Observation<'_>) {
+        self.metrics.inferences.inc_by(seen.rows as u64);
+        self.metrics.latency.observe(seen.wall.as_secs_f64());
+        let invalid = invalid_rows(seen.outputs, seen.rows);
+        let now = clock::unix_seconds();
+        let mut inner = self.inner();
+        let Inner { open, trial, .. } = &mut *inner;
+        let (values, out_of_range) = open.observe(&self.loaded, seen, now);
+        if let Some(trial) = trial {
+            trial.observe(seen, invalid, values, out_of_range);
+        }
+        self.close_if_full(&mut inner);
+    }
+
+    /// Counts a request on which the engine failed.
+    pub(super) fn observe_error(&self) {
+        self.metrics.errors.inc();
+        let now = clock::unix_seconds();
+        let mut inner = self.inner();
+        inner.open.touch(now);
+        inner.open.errors += 1;
+        if let Some(trial) = &mut inner.trial {
+            trial.tally.errors = trial.tally.errors.saturating_add(1);
+        }
+        self.close_if_full(&mut inner);
+    }
+
+    fn close_if_full(&self, inner: &mut Inner) {
+        let rows_max = u64::from(self.loaded.manifest.window_rows).max(PRIVATE_ROWS_MIN);
+        if inner.open.size() >= rows_max.min(u64::from(ROWS_MAX)) {
+            self.close(inner);
+        }
+    }
+
+    /// Closes the open window if it is older than `age_min` and large enough to leave the device.
+    pub(super) fn close_old(&self, age_min: Duration) {
+        let mut inner = self.inner();
+        if inner.open.size() >= PRIVATE_ROWS_MIN && inner.open.begun.elapsed() >= age_min {
+            self.close(&mut inner);
+        }
+    }
+
+    /// Closes the open window, whatever is in it. A small one keeps its sketches to itself and
+    /// tells only how many rows there were, so that fleets add up.
+    pub(super) fn close_all(&self) {
+        self.close(&mut self.inner());
+    }
+
+    fn close(&self, inner: &mut Inner) {
+        if inner.open.size() == 0 {
+            return;
+        }
+        // While nobody takes windows this one stays open and grows: later is better than never.
+        let Ok(permit) = self.outbox.closed.try_reserve() else { return };
+        let sketch = std::mem::replace(&mut inner.open, Sketch::new(&self.loaded));
+        inner.last = sketch.figures();
+        let number = self.outbox.next.fetch_add(1, Ordering::Relaxed);
+        permit.send(sketch.into_window(&self.loaded, self.outbox.boot, number));
+        self.metrics.windows.inc();
+    }
+
+    /// The last closed window and the open one together.
+    pub(super) fn recent(&self) -> Figures {
+        let inner = self.inner();
+        let (mut sum, open) = (inner.last, inner.open.figures());
+        sum.cpu_ns = sum.cpu_ns.saturating_add(open.cpu_ns);
+        sum.rows += open.rows;
+        match (&mut sum.outputs, open.outputs) {
+            // A sum that would overflow keeps the older half, which is plenty.
+            (Some(sum), Some(open)) => drop(sum.merge(&open)),
+            (sum, open) => *sum = sum.take().or(open),
+        }
+        sum
+    }
+
+    pub(super) fn start_trial(&self, previous: &Figures) {
+        let outputs = self.loaded.classes().map(OutputSummary::new);
+        let previous = (previous.cpu_ns, previous.rows);
+        let tally = TrialTally { previous, ..TrialTally::default() };
+        self.inner().trial = Some(TrialBook { started: Instant::now(), tally, outputs });
+    }
+
+    pub(super) fn trial(&self) -> Option<TrialBook> {
+        self.inner().trial
+    }
+}
+
+impl Drop for Books {
+    // The last request that began on this model before a switch has ended: nothing more comes.
+    fn drop(&mut self) {
+        let mut inner = self.inner();
+        self.close(&mut inner);
+        if inner.open.size() > 0 {
+            self.outbox.metrics.windows_lost.inc();
+        }
+    }
+}
+
+impl TrialBook {
+    fn observe(&mut self, seen: &Observation<'_>, invalid: u32, values: u64, out_of_range: u64) {
+        let rows = u32::try_from(seen.rows).unwrap_or(u32::MAX);
+        let tally = &mut self.tally;
+        tally.samples = tally.samples.saturating_add(rows);
+        tally.invalid = tally.invalid.saturating_add(invalid);
+        tally.values = tally.values.saturating_add(values);
+        tally.out_of_range = tally.out_of_range.saturating_add(out_of_range);
+        tally.engine_ns = tally.engine_ns.saturating_add(seen.cpu_ns);
+        if let Some(outputs) = &mut self.outputs {
+            observe_outputs(outputs, seen);
+        }
+    }
+}
+
+impl Sketch {
+    fn new(loaded: &LoadedModel) -> Self {
+        let features = loaded.reference().map_or(0, |reference| reference.drift.features.len());
+        Self {
+            opened: 0,
+            begun: Instant::now(),
+            closed: 0,
+            rows: 0,
+            errors: 0,
+            features: vec![NumericSummary::default(); features],
+            outputs: loaded.classes().map(OutputSummary::new),
+            latency: LatencySummary::default(),
+            cpu_ns: 0,
+        }
+    }
+
+    fn size(&self) -> u64 {
+        self.rows + self.errors
+    }
+
+    fn touch(&mut self, now: u64) {
+        if self.size() == 0 {
+            (self.opened, self.begun) = (now, Instant::now());
+        }
+        // A clock that was set back must not close a window before it was opened.
+        self.closed = now.max(self.opened);
+    }
+
+    /// Returns how many input values were seen, and how many of them outside their range.
+    fn observe(&mut self, loaded: &LoadedModel, seen: &Observation<'_>, now: u64) -> (u64, u64) {
+        self.touch(now);
+        self.rows += seen.rows as u64;
+        self.cpu_ns = self.cpu_ns.saturating_add(seen.cpu_ns);
+        let row_us = seen.wall.as_micros() / seen.rows.max(1) as u128;
+        let row_us = u32::try_from(row_us).unwrap_or(u32::MAX);
+        (0..seen.rows).for_each(|_| self.latency.observe(row_us));
+        if let Some(outputs) = &mut self.outputs {
+            observe_outputs(outputs, seen);
+        }
+        let (Some(reference), Some(input)) = (loaded.reference(), seen.inputs.first()) else {
+            return (0, 0);
+        };
+        let values = input.values.as_f32();
+        let mut out_of_range = 0;
+        for row in values.chunks_exact(self.features.len().max(1)) {
+            for ((summary, reference), value) in
+                self.features.iter_mut().zip(&reference.drift.features).zip(row)
+            {
+                summary.observe(reference, *value);
+                // Written so that NaN is outside, too.
+                let within = *value >= reference.range_lo && *value <= reference.range_hi;
+                out_of_range += u64::from(!within);
+            }
+        }
+        (values.len() as u64, out_of_range)
+    }
+
+    fn figures(&self) -> Figures {
+        Figures { outputs: self.outputs, cpu_ns: self.cpu_ns, rows: self.rows }
+    }
+
+    fn into_window(self, loaded: &LoadedModel, boot: u64, window: u64) -> Window {
+        let large = self.rows >= PRIVATE_ROWS_MIN;
+        let reference = loaded.reference().map(|reference| reference.digest);
+        Window {
+            model: loaded.manifest.model.clone(),
+            artifact: loaded.artifact.clone(),
+            boot,
+            window,
+            opened: self.opened,
+            closed: self.closed,
+            rows: self.rows,
+            errors: self.errors,
+            reference: reference.filter(|_| large),
+            features: if large { self.features } else { Vec::new() },
+            outputs: self.outputs.filter(|_| large),
+            latency: self.latency,
+        }
+    }
+}
+
+fn observe_outputs(outputs: &mut OutputSummary, seen: &Observation<'_>) {
+    let Some(first) = seen.outputs.first() else { return };
+    let values = first.values.as_f32();
+    for row in values.chunks_exact((values.len() / seen.rows.max(1)).max(1)) {
+        outputs.observe(row);
+    }
+}
+
+/// Rows with a NaN or an infinity in any output.
+fn invalid_rows(outputs: &[Tensor], rows: usize) -> u32 {
+    fn all<T: Copy>(values: &[T], finite: fn(T) -> bool) -> bool {
+        values.iter().all(|value| finite(*value))
+    }
+    let finite = |range: Option<std::ops::Range<usize>>| {
+        outputs.iter().all(|output| {
+            let len = output.values.len() / rows.max(1);
+            let range =
+                range.clone().map_or(0..output.values.len(), |row| row.start * len..row.end * len);
+            match &output.values {
+                Values::F32(values) => all(&values[range], f32::is_finite),
+                Values::F64(values) => all(&values[range], f64::is_finite),
+                Values::I64(_) | Values::I32(_) | Values::U8(_) => true,
+            }
+        })
+    };
+    if finite(None) {
+        return 0;
+    }
+    let bad = (0..rows).filter(|row| !finite(Some(*row..row + 1))).count();
+    u32::try_from(bad).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,164 @@
+//! Figures for Prometheus.
+
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tidegate_wire::{ArtifactRef, ModelName};
+
+use super::clock;
+
+/// Every figure of the agent, under the prefix `tidegate_`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    inferences: Family<ModelLabel, Counter>,
+    errors: Family<ModelLabel, Counter>,
+    windows: Family<ModelLabel, Counter>,
+    shadow_samples: Family<ModelLabel, Counter>,
+    shadow_agreed: Family<ModelLabel, Counter>,
+    latency: Family<ModelLabel, Histogram, fn() -> Histogram>,
+    active: Family<ActiveLabel, Gauge>,
+    pub(crate) bad_requests: Counter,
+    pub(super) windows_lost: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActiveLabel {
+    model: String,
+    version: String,
+    digest: String,
+}
+
+/// One model's figures, looked up once so that counting touches nothing shared between models.
+#[derive(Debug, Clone)]
+pub(super) struct ModelMetrics {
+    pub(super) inferences: Counter,
+    pub(super) errors: Counter,
+    pub(super) windows: Counter,
+    pub(super) shadow_samples: Counter,
+    pub(super) shadow_agreed: Counter,
+    pub(super) latency: Histogram,
+}
+
+/// Upper ends in seconds: from the smallest network to a large one on a slow device.
+fn latency_histogram() -> Histogram {
+    Histogram::new([
+        5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3,
+        100e-3, 250e-3, 1.0, 5.0,
+    ])
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let metrics = Self {
+            registry: Mutex::new(Registry::with_prefix("tidegate")),
+            inferences: Family::default(),
+            errors: Family::default(),
+            windows: Family::default(),
+            shadow_samples: Family::default(),
+            shadow_agreed: Family::default(),
+            latency: Family::new_with_constructor(latency_histogram),
+            active: Family::default(),
+            bad_requests: Counter::default(),
+            windows_lost: Counter::default(),
+        };
+        metrics.register(|registry| {
+            let of = &metrics;
+            registry.register("inferences", "Rows answered", of.inferences.clone());
+            let text = "Inferences that failed in the engine";
+            registry.register("inference_errors", text, of.errors.clone());
+            let text = "Requests refused before any model saw them";
+            registry.register("bad_requests", text, of.bad_requests.clone());
+            let text = "Time in the engine for one request";
+            registry.register_with_unit("engine_time", text, Unit::Seconds, of.latency.clone());
+            registry.register("windows_closed", "Windows of sketches closed", of.windows.clone());
+            let text = "Windows given up because nothing took them";
+            registry.register("windows_lost", text, of.windows_lost.clone());
+            let text = "Rows that a candidate answered in the shadow";
+            registry.register("shadow_samples", text, of.shadow_samples.clone());
+            let text = "Rows on which a candidate in the shadow agreed with the active model";
+            registry.register("shadow_agreed", text, of.shadow_agreed.clone());
+            let text = "The artifact that answers for a model, always 1";
+            registry.register("model_active", text, of.active.clone());
+            registry.register_collector(Box::new(Resident));
+        });
+        metrics
+    }
+
+    /// Lets others add figures of their own, for example the spool's length.
+    pub fn register(&self, with: impl FnOnce(&mut Registry)) {
+        with(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing to a string fails only if a collector does, and then the rest is still there.
+        if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {
+            tracing::warn!("some metrics could not be written");
+        }
+        text
+    }
+
+    pub(super) fn of(&self, model: &ModelName) -> ModelMetrics {
+        let label = ModelLabel { model: model.to_string() };
+        ModelMetrics {
+            inferences: self.inferences.get_or_create_owned(&label),
+            errors: self.errors.get_or_create_owned(&label),
+            windows: self.windows.get_or_create_owned(&label),
+            shadow_samples: self.shadow_samples.get_or_create_owned(&label),
+            shadow_agreed: self.shadow_agreed.get_or_create_owned(&label),
+            latency: self.latency.get_or_create_owned(&label),
+        }
+    }
+
+    pub(super) fn switched(
+        &self,
+        model: &ModelName,
+        old: Option<&ArtifactRef>,
+        new: Option<&ArtifactRef>,
+    ) {
+        let label = |artifact: &ArtifactRef| ActiveLabel {
+            model: model.to_string(),
+            version: artifact.version.to_string(),
+            digest: artifact.digest.to_string(),
+        };
+        if let Some(old) = old {
+            self.active.remove(&label(old));
+        }
+        if let Some(new) = new {
+            self.active.get_or_create(&label(new)).set(1);
+        }
+    }
+}
+
+/// Reads the process's memory when it is asked for.
+#[derive(Debug)]
+struct Resident;
+
+impl Collector for Resident {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let bytes = clock::resident_bytes().unwrap_or(0);
+        let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let text = "Resident memory of the agent";
+        let metric = encoder.encode_descriptor(
+            "process_resident",
+            text,
+            Some(&Unit::Bytes),
+            gauge.metric_type(),
+        )?;
+        gauge.encode(metric)
+    }
+}

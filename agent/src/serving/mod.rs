@@ -1,0 +1,271 @@
+//! Which model answers, and what is counted while it does.
+//!
+//! [`Serving`] holds one lane per model: the active model and perhaps a candidate in its shadow. A
+//! request takes a [`Turn`], which keeps its model alive until it is answered, so a switch drops
+//! nothing. No lock is held while an engine runs.
+
+mod books;
+mod clock;
+mod loaded;
+mod metrics;
+mod shadow;
+mod turn;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use tidegate_lifecycle::gates::Verdict;
+use tidegate_wire::report::Window;
+use tidegate_wire::{ModelName, Version};
+use tokio::sync::{Semaphore, mpsc};
+
+use books::Outbox;
+use metrics::ModelMetrics;
+use shadow::Shadow;
+
+pub use books::PRIVATE_ROWS_MIN;
+pub use loaded::{FEATURES_MAX, LoadError, LoadedModel, read_golden};
+pub use metrics::Metrics;
+pub use turn::{InferError, Turn};
+
+use turn::Service;
+
+/// All models of this agent.
+pub struct Serving {
+    lanes: RwLock<BTreeMap<String, Arc<Lane>>>,
+    outbox: Arc<Outbox>,
+    metrics: Arc<Metrics>,
+    /// Long runs at a time: as many as there are cores.
+    long_runs: Arc<Semaphore>,
+}
+
+struct Lane {
+    model: ModelName,
+    metrics: ModelMetrics,
+    now: RwLock<Now>,
+}
+
+#[derive(Default)]
+struct Now {
+    active: Option<Arc<Service>>,
+    shadow: Option<Arc<Shadow>>,
+}
+
+/// Why no model takes a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Absent {
+    /// No such model here.
+    #[error("this device has no model {0:?}; it has {1:?}")]
+    Model(String, Vec<String>),
+    /// Another version answers.
+    #[error("model {model:?} has no version {asked:?} here; version {active} answers")]
+    Version {
+        /// The model.
+        model: ModelName,
+        /// What was asked for.
+        asked: String,
+        /// What would answer.
+        active: Version,
+    },
+    /// It is on its way.
+    #[error("model {0:?} is not ready: no version of it is installed yet; ask again later")]
+    NotYet(ModelName),
+}
+
+impl Serving {
+    /// Nothing answers yet. Closed windows go to `closed_windows`, which needs room for at least two
+    /// per model; while it is full, windows stay open. `boot` goes into every window.
+    pub fn new(closed_windows: mpsc::Sender<Window>, boot: u64) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let outbox = Outbox {
+            closed: closed_windows,
+            boot,
+            next: AtomicU64::new(0),
+            metrics: Arc::clone(&metrics),
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Arc::new(Self {
+            lanes: RwLock::default(),
+            outbox: Arc::new(outbox),
+            metrics,
+            long_runs: Arc::new(Semaphore::new(cores)),
+        })
+    }
+
+    /// Says that this agent follows `model`: until something answers, its callers are told to wait
+    /// rather than that it does not exist.
+    pub fn announce(&self, model: &ModelName) {
+        self.lane_of(model);
+    }
+
+    /// From now on `loaded` answers. Requests that have begun finish on the previous model, whose
+    /// window closes with the last of them. A shadow of this model ends.
+    pub fn activate(&self, model: &ModelName, loaded: Arc<LoadedModel>) {
+        let lane = self.lane_of(model);
+        let previous = lane.active().map(|service| service.books.recent());
+        let artifact = loaded.artifact.clone();
+        let service = Service::new(
+            loaded,
+            previous.unwrap_or_default(),
+            Arc::clone(&self.outbox),
+            lane.metrics.clone(),
+        );
+        let new = Now { active: Some(Arc::new(service)), shadow: None };
+        // Bound to a name, so that what it was is dropped after the lock is free again.
+        let old = std::mem::replace(&mut *lane.write(), new);
+        let old_artifact = old.active.as_ref().map(|service| &service.loaded.artifact);
+        self.metrics.switched(model, old_artifact, Some(&artifact));
+    }
+
+    /// From now on nothing answers for `model`. Requests that have begun finish.
+    pub fn deactivate(&self, model: &ModelName) {
+        let lane = self.lane_of(model);
+        let old = std::mem::take(&mut *lane.write());
+        let old_artifact = old.active.as_ref().map(|service| &service.loaded.artifact);
+        self.metrics.switched(model, old_artifact, None);
+    }
+
+    /// What answers for `model`.
+    pub fn active(&self, model: &ModelName) -> Option<Arc<LoadedModel>> {
+        let lane = self.lane(model)?;
+        lane.active().map(|service| Arc::clone(&service.loaded))
+    }
+
+    /// Shows `candidate` a sample of the inputs that the active model answers, from now on and
+    /// counted from zero. What it says is compared and thrown away.
+    pub fn start_shadow(&self, model: &ModelName, candidate: Arc<LoadedModel>) {
+        let lane = self.lane_of(model);
+        let active = lane.active().map(|service| Arc::clone(&service.loaded));
+        let shadow = Shadow::start(candidate, active.as_deref(), lane.metrics.clone());
+        let old = lane.write().shadow.replace(Arc::new(shadow));
+        drop(old);
+    }
+
+    /// Ends the shadow of `model`, if there is one.
+    pub fn stop_shadow(&self, model: &ModelName) {
+        if let Some(lane) = self.lane(model) {
+            let old = lane.write().shadow.take();
+            drop(old);
+        }
+    }
+
+    /// What the shadow gate says at `now`, with figures for people; `None` without a shadow.
+    pub fn shadow_verdict(&self, model: &ModelName, now: Instant) -> Option<(Verdict, String)> {
+        let shadow = self.lane(model)?.read().shadow.clone()?;
+        Some(shadow.verdict(now))
+    }
+
+    /// Counts from zero what the active model does on probation.
+    pub fn start_trial(&self, model: &ModelName) {
+        if let Some(service) = self.lane(model).and_then(|lane| lane.active()) {
+            service.books.start_trial(&service.previous);
+        }
+    }
+
+    /// What the trial gate says at `now`, with figures for people; `None` without a trial.
+    ///
+    /// Classes and time are held against what the previous model did in its last windows; after a
+    /// restart there is no previous model, and only errors and ranges decide.
+    pub fn trial_verdict(&self, model: &ModelName, now: Instant) -> Option<(Verdict, String)> {
+        let service = self.lane(model)?.active()?;
+        service.trial_verdict(now)
+    }
+
+    /// Closes windows that are older than `age_min` and have at least [`PRIVATE_ROWS_MIN`] rows.
+    /// To be called on a timer; full windows close by themselves.
+    pub fn close_windows(&self, age_min: Duration) {
+        for service in self.services() {
+            service.books.close_old(age_min);
+        }
+    }
+
+    /// Stops answering and closes every window, whatever is in it: small ones tell only how many
+    /// rows they had. When this returns all windows of answered requests are in the channel.
+    pub fn shutdown(&self) {
+        for service in self.services() {
+            service.books.close_all();
+        }
+        let lanes: Vec<Arc<Lane>> = self.lanes().values().cloned().collect();
+        for lane in lanes {
+            self.deactivate(&lane.model);
+        }
+    }
+
+    /// Whether every model that was announced has something that answers, and there is one.
+    pub fn is_ready(&self) -> bool {
+        let lanes = self.lanes();
+        !lanes.is_empty() && lanes.values().all(|lane| lane.read().active.is_some())
+    }
+
+    /// Figures for Prometheus, to which others may add theirs.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Takes a turn at `model`, which stays what it is until the turn is dropped.
+    ///
+    /// # Errors
+    /// [`Absent`] says whether waiting helps.
+    pub fn turn(&self, model: &str, version: Option<&str>) -> Result<Turn, Absent> {
+        let lanes = self.lanes();
+        let Some(lane) = lanes.get(model) else {
+            let known = lanes.keys().cloned().collect();
+            let asked = model.chars().take(80).collect();
+            return Err(Absent::Model(asked, known));
+        };
+        let now = lane.read();
+        let Some(service) = &now.active else {
+            return Err(Absent::NotYet(lane.model.clone()));
+        };
+        let active = &service.loaded.artifact.version;
+        if let Some(asked) = version.filter(|asked| *asked != active.as_str()) {
+            let (model, asked) = (lane.model.clone(), asked.chars().take(80).collect());
+            return Err(Absent::Version { model, asked, active: active.clone() });
+        }
+        Ok(Turn {
+            service: Arc::clone(service),
+            shadow: now.shadow.clone(),
+            long_runs: Arc::clone(&self.long_runs),
+        })
+    }
+
+    fn lanes(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<Lane>>> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lane(&self, model: &ModelName) -> Option<Arc<Lane>> {
+        self.lanes().get(model.as_str()).cloned()
+    }
+
+    fn lane_of(&self, model: &ModelName) -> Arc<Lane> {
+        if let Some(lane) = self.lane(model) {
+            return lane;
+        }
+        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+        let lane = lanes.entry(model.to_string()).or_insert_with(|| {
+            let metrics = self.metrics.of(model);
+            Arc::new(Lane { model: model.clone(), metrics, now: RwLock::default() })
+        });
+        Arc::clone(lane)
+    }
+
+    fn services(&self) -> Vec<Arc<Service>> {
+        self.lanes().values().filter_map(|lane| lane.active()).collect()
+    }
+}
+
+impl Lane {
+    fn read(&self) -> RwLockReadGuard<'_, Now> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Now> {
+        self.now.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn active(&self) -> Option<Arc<Service>> {
+        self.read().active.clone()
+    }
+}
