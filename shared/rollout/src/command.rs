@@ -46,7 +46,8 @@ pub struct Start {
 pub enum StartError {
     /// Another rollout of the model is not over.
     #[error(
-        "rollout {id} of {model} to {to} is still {status}: let it end, cancel it or revert it first"
+        "rollout {id} of {model} to {to} is still {status}: \
+         let it end, cancel it or revert it first"
     )]
     Open {
         /// The other rollout.

@@ -35,6 +35,9 @@ pub enum HoldReason {
     NoDevices,
     /// No signed release names the new artifact any more, or the metadata is not here yet.
     NotSigned(ArtifactRef),
+    /// Every device of the wave has left the fleet or was set aside, so nobody can show that it is
+    /// good. It does not go on by itself.
+    Deserted,
     /// Too few devices have committed.
     Uncommitted {
         /// Those that have.
@@ -71,6 +74,9 @@ impl fmt::Display for HoldReason {
             Self::Paused(act) => write!(f, "paused by {}: {}", act.by, act.why),
             Self::NoDevices => f.write_str("no device has the policy's labels"),
             Self::NotSigned(artifact) => write!(f, "no signed release names {artifact}"),
+            Self::Deserted => f.write_str(
+                "no device of this wave is left: cancel it and start anew, which draws others",
+            ),
             Self::Uncommitted { committed, need, of } => {
                 write!(f, "{committed} of {} committed, {need} needed", Count(u64::from(*of)))
             }
@@ -280,7 +286,10 @@ fn waiting(rollout: &Rollout, tally: &Tally, now_ms: u64) -> Vec<HoldReason> {
         return holds;
     }
     let (committed, of) = (tally.committed, tally.counted());
-    holds.push(HoldReason::Uncommitted { committed, need, of });
+    holds.push(match of {
+        0 => HoldReason::Deserted,
+        of => HoldReason::Uncommitted { committed, need, of },
+    });
     let some = |devices: &Devices| (!devices.is_empty()).then(|| devices.clone());
     holds.extend(
         tally.working.iter().map(|(state, devices)| HoldReason::Working(*state, devices.clone())),
