@@ -335,3 +335,42 @@ fn check_control(
     }
     Err(Violation::Control(device.id.clone()))
 }
+
+/// The journal's own rules could be wrong too: here they are not asked.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use crate::{Evidence, Policy, World, plan};
+
+    fn opened() -> (Plan, FleetView) {
+        let (rollout, fleet) = (started(Policy::default()), fleet(0..12));
+        let world = World { fleet: &fleet, evidence: &Evidence::default(), facts: &facts() };
+        (plan(&rollout, &world, 0), fleet.clone())
+    }
+
+    #[test]
+    fn a_revert_that_leaves_devices_without_or_with_another_assignment() {
+        let (Plan { next, .. }, fleet) = opened();
+        let back = |rules| check_back(&next, &Rules(rules), &fleet, &facts());
+        assert_eq!(back(next.standing.clone()), Ok(()));
+        assert!(matches!(back(Vec::new()), Err(Violation::NotBack(_))));
+        let mut other = next.standing.clone();
+        other[0].artifact = artifact("3");
+        assert!(matches!(back(other), Err(Violation::NotBack(_))));
+    }
+
+    #[test]
+    fn devices_that_are_taken_although_no_wave_opens() {
+        let (plan, fleet) = opened();
+        let (before, mut after) = (plan.next.rules(&facts()), plan.next.rules(&facts()));
+        let held = Plan { decision: Decision::Hold(Vec::new()), ..plan };
+        let forward = |after: &[Rule]| {
+            let (before, after) = (Rules(before.clone()), Rules(after.to_vec()));
+            check_forward(&held.next, &held, &before, &after, &fleet)
+        };
+        assert_eq!(forward(&after), Ok(()));
+        after[0].limit *= 2;
+        assert!(matches!(forward(&after), Err(Violation::Taken(_))));
+    }
+}

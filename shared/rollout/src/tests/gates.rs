@@ -121,6 +121,17 @@ fn a_wave_of_devices_that_are_all_set_aside_is_not_good() {
 }
 
 #[test]
+fn a_devices_time_begins_with_its_own_wave() {
+    let (mut plant, members) = opened(12, plain());
+    plant.tick(90_000);
+    plant.commit_all();
+    plant.tick(1);
+    assert_eq!(plant.tick(10_000), Decision::Advance { wave: 1 });
+    assert!(matches!(plant.tick(99_999), Decision::Hold(_)), "{members:?} are done");
+    assert!(matches!(plant.tick(1), Decision::Revert(_)));
+}
+
+#[test]
 fn a_late_joiners_time_begins_when_it_joins() {
     let (mut plant, _) = one_wave(2, "");
     plant.set(&[0], Progress::Committed);
