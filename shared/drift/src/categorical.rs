@@ -12,8 +12,8 @@ use crate::{DriftConfig, Null, Number, Verdict};
 /// Most categories that are counted by name; the 32nd slot is `other`.
 pub const CATEGORIES_MAX: usize = SLOTS_MAX - 1;
 
-/// The hash by which a bundle lists a category: 64-bit FNV-1a of its UTF-8 bytes. Not keyed; whoever
-/// crafts a collision only miscounts their own input.
+/// The hash by which a bundle lists a category: 64-bit FNV-1a of its UTF-8 bytes. Not keyed;
+/// whoever crafts a collision only miscounts their own input.
 pub const fn category_hash(name: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325;
     let mut i = 0;
@@ -24,8 +24,8 @@ pub const fn category_hash(name: &[u8]) -> u64 {
     hash
 }
 
-/// Counts of a categorical feature or of output classes. `T` is `u32` in a device's window and `u64`
-/// where a fleet is summed.
+/// Counts of a categorical feature or of output classes. `T` is `u32` in a device's window and
+/// `u64` where a fleet is summed.
 ///
 /// Serialised as `[[one count per category, other], missing]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,14 +152,14 @@ pub struct CategoricalReference {
 
 impl CategoricalReference {
     /// Makes the reference of one of `features` features. `hashes` lists the categories
-    /// ([`category_hash`]; for output classes, of their labels), `counts` has one count for each and
-    /// one more for all others.
+    /// ([`category_hash`]; for output classes, of their labels), `counts` has one count for each
+    /// and one more for all others.
     ///
     /// # Errors
     ///
     /// [`ReferenceError::TooMany`] for more than 31 categories or counts that do not match them,
-    /// [`ReferenceError::TooFew`] for fewer than 50 rows, [`ReferenceError::Config`] for an impossible
-    /// α or τ.
+    /// [`ReferenceError::TooFew`] for fewer than 50 rows, [`ReferenceError::Config`] for an
+    /// impossible α or τ.
     pub fn from_counts(
         hashes: &[u64],
         counts: &[u32],
@@ -194,8 +194,8 @@ impl CategoricalReference {
         &self.hashes
     }
 
-    /// The number of a category, for [`CategoricalSummary::observe`]; one that is not listed gets the
-    /// number of `other`.
+    /// The number of a category, for [`CategoricalSummary::observe`]; one that is not listed gets
+    /// the number of `other`.
     pub fn category(&self, hash: u64) -> usize {
         let found = self.hashes.iter().position(|&listed| listed == hash);
         found.unwrap_or(self.hashes.len())

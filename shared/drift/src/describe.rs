@@ -3,8 +3,8 @@
 //! Reported, never decided on. On data without drift the usual thresholds on these raise alarms in
 //! up to every window; [`psi_null_quantile`] shows what to expect by chance alone.
 //!
-//! All functions take live counts first, reference counts second, and panic when their lengths differ.
-//! With no rows on one side they return 0, except the smoothed PSI, which is defined.
+//! All functions take live counts first, reference counts second, and panic when their lengths
+//! differ. With no rows on one side they return 0, except the smoothed PSI, which is defined.
 
 use libm::{log, log2, sqrt};
 
@@ -38,8 +38,8 @@ pub fn psi<C: Number, R: Number>(live: &[C], reference: &[R]) -> f64 {
 ///
 /// # Source
 ///
-/// Yurdakul and Naranjo, *Statistical properties of the population stability index* (Journal of Risk
-/// Model Validation 2020).
+/// Yurdakul and Naranjo, *Statistical properties of the population stability index* (Journal of
+/// Risk Model Validation 2020).
 pub fn psi_null_quantile(p: f64, n: f64, m: f64, bins: usize) -> f64 {
     (1.0 / n + 1.0 / m) * chi2_quantile(p, bins.saturating_sub(1) as f64)
 }

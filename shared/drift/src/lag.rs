@@ -78,8 +78,8 @@ impl LagCorrelation {
     }
 }
 
-/// By how much rows with lag-1 correlation `rho` count for less: (1+ρ)/(1−ρ), at least 1, with ρ cut
-/// off at .999. Also the k of "take every k-th row", rounded up.
+/// By how much rows with lag-1 correlation `rho` count for less: (1+ρ)/(1−ρ), at least 1, with ρ
+/// cut off at .999. Also the k of "take every k-th row", rounded up.
 pub fn variance_factor(rho: f64) -> f64 {
     if rho.is_nan() {
         return 1.0;
@@ -91,8 +91,8 @@ pub fn variance_factor(rho: f64) -> f64 {
 /// Counts divided by what dependence between rows costs. Reports that were decided on these say so,
 /// and name the factor.
 ///
-/// The test accepts fractions of rows. Its bound on false alarms is then an approximation, checked by
-/// simulation (`tests/false_alarms.rs`), and no longer a theorem.
+/// The test accepts fractions of rows. Its bound on false alarms is then an approximation, checked
+/// by simulation (`tests/false_alarms.rs`), and no longer a theorem.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EffectiveCounts {
     /// Rows per bin, in units of independent rows.

@@ -14,11 +14,11 @@ const FLOOR_DEFAULT: u8 = 6;
 /// With 2¹⁶ µs, 65 ms, the bins end at 71 minutes.
 const FLOOR_MAX: u8 = 16;
 
-/// A window of latencies in microseconds. `T` is `u32` on a device and `u64` where a fleet is summed.
+/// A window of latencies in microseconds. `T` is `u32` on a device and `u64` where a fleet is
+/// summed.
 ///
-/// Bin k covers one quarter of an octave, cut linearly: from 2^(floor + k/4) · (1 + (k mod 4)/4) with
-/// k/4 rounded down, so it is found by shifts alone and is 14 to 25 % wide. The first bin also takes
-/// everything faster, the last one everything slower.
+/// Each octave from 2^floor µs on is cut into four equal parts, so a bin is found by shifts alone and
+/// is 14 to 25 % wide. The first bin also takes everything faster, the last one everything slower.
 ///
 /// Serialised as `[floor, first bin, [counts from the first to the last bin that has any]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,8 +8,8 @@
 //! - **Summaries** ([`NumericSummary`], [`CategoricalSummary`], [`OutputSummary`],
 //!   [`LatencySummary`]) take one value at a time in a few nanoseconds, in fixed memory and in
 //!   integers only. Merging is integer addition: exact, in any order, on any machine.
-//! - **References** ([`NumericReference`], [`CategoricalReference`]) are made once, when a bundle is
-//!   built, and shipped inside it: bin edges, counts and the tolerance box.
+//! - **References** ([`NumericReference`], [`CategoricalReference`]) are made once, when a bundle
+//!   is built, and shipped inside it: bin edges, counts and the tolerance box.
 //! - **The decision** ([`Verdict`]) is an anytime-valid e-test with a tolerance: each reference bin
 //!   may move by a share τ (20 %) without alarm; beyond that the chance of *any* false alarm on
 //!   *any* of `F` features, however often one looks, is at most 1.1 α (α is 1 % by default).

@@ -15,8 +15,8 @@ pub const SCALES: [u8; 3] = [1, 8, 64];
 /// Copies times windows of the longest one: the number of restarts that the risk is shared by.
 const SHARES: f64 = 3.0 * 64.0;
 
-/// What ln E must reach in monitor mode: ln(3·64·F/α), so that at most α false alarms are expected in
-/// 64 windows.
+/// What ln E must reach in monitor mode: ln(3·64·F/α), so that at most α false alarms are expected
+/// in 64 windows.
 pub fn monitor_threshold(features: u32, alpha: f64) -> f64 {
     log(SHARES * f64::from(features.max(1)) / alpha)
 }

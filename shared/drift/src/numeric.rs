@@ -1,7 +1,8 @@
 //! One numeric feature on the device: a window's bin counts, validity counters and exact sums.
 //!
-//! No Welford: its merge is not associative. Values are quantised once, and everything after that is
-//! integer addition, so the same rows give the same summary on a gateway and on a microcontroller.
+//! No Welford: its merge is not associative. Values are quantised once, and everything after that
+//! is integer addition, so the same rows give the same summary on a gateway and on a
+//! microcontroller.
 
 use serde::{Deserialize, Serialize};
 

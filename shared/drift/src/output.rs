@@ -40,11 +40,13 @@ impl OutputSummary {
         Self::empty(CategoricalSummary::new(classes))
     }
 
-    /// Takes one answer: a probability per class, shape `[classes]`, logits already through softmax.
+    /// Takes one answer: a probability per class, shape `[classes]`, logits already through
+    /// softmax.
     ///
-    /// They are normalised to sum 1, since quantised models miss it by a few percent. A single number
-    /// is read as the probability of the second of two classes. An answer that is empty, sums to 0 or
-    /// has an entry that is negative or not finite counts as invalid and as nothing else.
+    /// They are normalised to sum 1, since quantised models miss it by a few percent. A single
+    /// number is read as the probability of the second of two classes. An answer that is empty,
+    /// sums to 0 or has an entry that is negative or not finite counts as invalid and as nothing
+    /// else.
     pub fn observe(&mut self, probabilities: &[f32]) {
         let answer = match *probabilities {
             [yes] if yes <= 1.0 => Answer::of(&[1.0 - yes, yes]),

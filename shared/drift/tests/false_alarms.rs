@@ -55,8 +55,8 @@ fn streams_without_drift_stay_quiet_however_often_one_looks() {
     assert!(alarms <= 10, "{alarms} of 400 rollouts");
 }
 
-/// Of 1,000 streams at α = 10 %, how many ever alarm in 40 looks, when the reference is known exactly
-/// and half of the bins lie below it by `moved`, the other half above.
+/// Of 1,000 streams at α = 10 %, how many ever alarm in 40 looks, when the reference is known
+/// exactly and half of the bins lie below it by `moved`, the other half above.
 fn alarms_at(tau: f64, moved: f64) -> u32 {
     let reference = [100_000_000_u32; 10];
     let (mut lo, mut hi) = ([0.0; 10], [0.0; 10]);
@@ -78,8 +78,8 @@ fn alarms_at(tau: f64, moved: f64) -> u32 {
 }
 
 /// Without tolerance the evidence is a martingale with mean 1 and the bound is nearly used up: the
-/// sharpest check that there is. At most 100 expected, 130 is 3σ above; far fewer than 10 would mean
-/// that evidence gets lost somewhere.
+/// sharpest check that there is. At most 100 expected, 130 is 3σ above; far fewer than 10 would
+/// mean that evidence gets lost somewhere.
 #[test]
 fn a_point_null_alarms_about_as_often_as_it_may() {
     let alarms = alarms_at(0.0, 0.0);
@@ -118,7 +118,8 @@ fn monitored_features_stay_quiet_and_sudden_drift_is_seen_at_once() {
     assert!(found >= 99, "{found} of 100 shifts of 1.5 sd found in one window");
 }
 
-/// Power, with 20 features watched and 2,000 reference rows: rows within which the shift is found in 50 of 50 streams.
+/// Power, with 20 features watched and 2,000 reference rows: rows within which the shift is found
+/// in 50 of 50 streams.
 #[test]
 fn drift_is_found_within_the_stated_rows() {
     let mut random = Random(4);

@@ -198,6 +198,7 @@ fn a_window_of_a_thousand_rows_fits_fifty_bytes_of_cbor() {
     let rows: Vec<_> = (0..1_000).map(|i| Some((i * 7 % 1_000) as f32 * 0.1 - 50.0)).collect();
     let window = summary(&reference, &rows);
     let length = cbor_len(&serde_json::to_value(window).unwrap());
+    println!("{length} bytes");
     assert!(length <= 50, "{length} bytes");
     // Three validity counters in use, and a gross shift: the largest sums.
     let mut hostile = window;
