@@ -2,3 +2,24 @@
 //! The binary `tidegate` is a command line around it.
 
 pub mod api;
+pub mod blobs;
+pub mod broker;
+pub mod bundle;
+pub mod cli;
+pub mod client;
+mod clock;
+pub mod config;
+pub mod data_dir;
+pub mod ingest;
+pub mod journal;
+pub mod keys;
+pub mod link;
+pub mod planner;
+pub mod release;
+pub mod server;
+pub mod state;
+pub mod telemetry;
+
+pub use config::{BrokerConfig, ServeConfig};
+pub use data_dir::{Founded, initialise};
+pub use server::{ServeError, Server};

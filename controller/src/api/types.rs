@@ -483,8 +483,8 @@ pub struct Served {
     pub first_ms: u64,
     /// Last window's end.
     pub last_ms: u64,
-    /// Mean time in the engine, microseconds.
-    pub mean_us: f64,
+    /// Median time in the engine, microseconds, from a histogram: within 25 %.
+    pub median_us: f64,
 }
 
 /// A step on a model's way.

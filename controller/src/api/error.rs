@@ -1,0 +1,154 @@
+//! Refusals: a status and one sentence.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use tokio::task::JoinError;
+
+use super::types::ErrorBody;
+use crate::blobs::BlobError;
+use crate::journal::JournalError;
+use crate::planner::PlannerError;
+use crate::release::ReleaseError;
+
+/// A request that was not carried out.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    text: String,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+
+    pub(super) fn bad_request(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    pub(super) fn not_found(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, text)
+    }
+
+    pub(super) fn unauthorised() -> Self {
+        let text = "a token is needed: send `Authorization: Bearer …` with an operator's token";
+        Self::new(StatusCode::UNAUTHORIZED, text)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Self { status, text } = self;
+        if status.is_server_error() {
+            tracing::error!(%status, "{text}");
+        }
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer, Basic realm=\"tidegate\"")];
+        let body = Json(ErrorBody { error: text });
+        match status {
+            StatusCode::UNAUTHORIZED => (status, challenge, body).into_response(),
+            _ => (status, body).into_response(),
+        }
+    }
+}
+
+impl From<JournalError> for ApiError {
+    fn from(error: JournalError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+impl From<JoinError> for ApiError {
+    fn from(error: JoinError) -> Self {
+        let text = format!("an internal error; see the controller's log ({error})");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+}
+
+impl From<BlobError> for ApiError {
+    fn from(error: BlobError) -> Self {
+        let status = match error {
+            BlobError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            BlobError::Digest { .. } => StatusCode::BAD_REQUEST,
+            BlobError::Io(_) => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<ReleaseError> for ApiError {
+    fn from(error: ReleaseError) -> Self {
+        use tidegate_wire::Reason;
+        let status = match &error {
+            ReleaseError::Trust(error) => match error.reason() {
+                Reason::MetadataRollback | Reason::MetadataMismatch => StatusCode::CONFLICT,
+                Reason::ThresholdNotMet | Reason::SignatureInvalid => StatusCode::FORBIDDEN,
+                _ => StatusCode::BAD_REQUEST,
+            },
+            ReleaseError::MissingBlob { .. } => StatusCode::CONFLICT,
+            ReleaseError::Manifest { .. } => StatusCode::BAD_REQUEST,
+            ReleaseError::Disk(_) | ReleaseError::Journal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<PlannerError> for ApiError {
+    fn from(error: PlannerError) -> Self {
+        let status = match &error {
+            PlannerError::NoRollout(_) | PlannerError::NoVersion { .. } => StatusCode::NOT_FOUND,
+            PlannerError::Policy(_) => StatusCode::BAD_REQUEST,
+            PlannerError::Older { .. } | PlannerError::Start(_) | PlannerError::Command(_) => {
+                StatusCode::CONFLICT
+            }
+            PlannerError::Violation(_) | PlannerError::Journal(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), format!("the request is refused: {}", rejection.body_text()))
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::bad_request(format!("the path is refused: {}", rejection.body_text()))
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(format!("the query is refused: {}", rejection.body_text()))
+    }
+}
+
+/// A JSON body, refused in our own words.
+#[derive(FromRequest)]
+#[from_request(via(Json), rejection(ApiError))]
+pub(super) struct Body<T>(pub T);
+
+/// Segments of the path, refused in our own words.
+#[derive(FromRequestParts)]
+#[from_request(via(Path), rejection(ApiError))]
+pub(super) struct Segments<T>(pub T);
+
+/// The query, refused in our own words.
+#[derive(FromRequestParts)]
+#[from_request(via(Query), rejection(ApiError))]
+pub(super) struct Asked<T>(pub T);
+
+pub(super) async fn no_such_path(method: Method, uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is no {method} {}", uri.path()))
+}
+
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    let text = format!("{} does not take {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
+}

@@ -1,0 +1,70 @@
+//! `GET /metrics`: figures for Prometheus, in the OpenMetrics text format.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::{Atomic as _, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric, Registry};
+
+use super::App;
+use super::fleet::summarise;
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text(&app)).into_response()
+}
+
+fn text(app: &App) -> String {
+    let fleet = summarise(app);
+    let mut registry = Registry::with_prefix("tidegate");
+    let gauges = [
+        ("devices", "Devices enrolled", u64::from(fleet.devices)),
+        ("devices_online", "Devices whose session is up", u64::from(fleet.online)),
+        ("models", "Models with a signed release", u64::from(fleet.models)),
+        ("rollouts_open", "Rollouts running or paused", u64::from(fleet.open_rollouts)),
+        ("broker_connected", "Whether the own session is up", u64::from(*app.connected.borrow())),
+    ];
+    for (name, help, value) in gauges {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(value as i64);
+        register(&mut registry, name, help, gauge);
+    }
+    let reports = fleet.reports;
+    let counters = [
+        ("reports_received", "Reports stored, each once", reports.received),
+        ("reports_duplicated", "Reports that arrived again", reports.duplicates),
+        ("reports_lost", "Reports that devices dropped unsent", reports.lost),
+        ("reports_refused", "Messages refused", reports.refused),
+        ("inferences", "Rows answered, as reported", reports.rows),
+        ("inferences_failed", "Inferences failed, as reported", reports.errors),
+    ];
+    for (name, help, value) in counters {
+        register(&mut registry, name, help, counted(value));
+    }
+    let refused = Family::<Vec<(String, String)>, Counter>::default();
+    for (reason, count) in app.ingest.refused() {
+        let labels = vec![("reason".to_owned(), reason.code().to_string())];
+        refused.get_or_create(&labels).inc_by(count);
+    }
+    register(&mut registry, "messages_refused", "Messages refused since the start", refused);
+    let mut text = String::new();
+    // A String takes everything.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+fn counted(value: u64) -> Counter {
+    let counter: Counter = Counter::default();
+    counter.inner().inc_by(value);
+    counter
+}
+
+fn register(registry: &mut Registry, name: &str, help: &str, metric: impl Metric) {
+    registry.register(name, help, metric);
+}

@@ -1,0 +1,320 @@
+//! The embedded MQTT broker: the crate `mqtt5` with our rules of who may do what.
+//!
+//! A device's user name and client id are its device id, its password is checked against the
+//! journal's state. It may publish and subscribe to its own topics only. The controller's own
+//! session has a credential that is drawn at the start and never leaves the process. Retained
+//! messages and sessions lie in files and survive a restart.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt5::broker::auth::{AuthProvider, AuthResult};
+use mqtt5::broker::config::{BrokerConfig, StorageConfig};
+use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
+use mqtt5::packet::connect::ConnectPacket;
+use mqtt5::protocol::v5::reason_codes::ReasonCode;
+use mqtt5::time::Duration as BrokerDuration;
+use tidegate_wire::envelope::Message;
+use tidegate_wire::report::Report;
+use tidegate_wire::topic::{controller_subscriptions, device_publications, device_subscriptions};
+use tidegate_wire::{DeviceId, Digest, FleetId};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::state::Ledger;
+
+/// The user name and client id of the controller's own session. No device id may be this, since
+/// those start with a letter or digit.
+pub const CONTROLLER: &str = "-controller";
+
+/// Messages that may be under way to one client. Devices get few; the controller gets every
+/// report, and at 64, the broker's default, it waits for acknowledgements.
+const INFLIGHT_MAX: u16 = 1024;
+
+/// A device may be away for a week and still get its acknowledgements.
+const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Shutting down takes at most 5 s in `mqtt5`; this is for what it does not bound.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// Another program has the port, or the address is not this machine's.
+    #[error("the embedded broker cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The broker itself failed.
+    #[error("the embedded broker on {address} failed: {what}")]
+    Failed {
+        /// Its address.
+        address: SocketAddr,
+        /// What it said.
+        what: String,
+    },
+}
+
+/// What the controller's own session logs in with.
+#[derive(Clone)]
+pub struct Credential {
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+}
+
+impl Credential {
+    /// One that nobody else knows.
+    pub fn internal() -> Self {
+        Self { username: CONTROLLER.into(), password: clock::secret() }
+    }
+}
+
+/// An embedded broker that can be stopped and started again on the same port.
+pub struct Broker {
+    address: SocketAddr,
+    folder: PathBuf,
+    rules: Arc<Rules>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    shutdown: BrokerShutdownHandle,
+    task: JoinHandle<()>,
+}
+
+impl Broker {
+    /// Starts a broker that keeps its files in `folder`. With port 0 a free one is chosen, and kept
+    /// for restarts.
+    ///
+    /// # Errors
+    /// [`BrokerError`] names the address.
+    pub async fn start(
+        listen: SocketAddr,
+        folder: &Path,
+        fleet: FleetId,
+        ledger: Arc<Ledger>,
+        credential: &Credential,
+    ) -> Result<Self, BrokerError> {
+        let controller = Digest::of(credential.password.as_bytes());
+        let rules = Arc::new(Rules { fleet, ledger, controller });
+        let (address, running) = launch(listen, folder, &rules).await?;
+        Ok(Self { address, folder: folder.into(), rules, running: Mutex::new(Some(running)) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends every session, as a network that goes away. Does nothing if it is stopped.
+    pub async fn stop(&self) {
+        let mut running = self.running.lock().await;
+        if let Some(Running { shutdown, task }) = running.take() {
+            shutdown.shutdown();
+            let abort = task.abort_handle();
+            if tokio::time::timeout(STOP_TIMEOUT, task).await.is_err() {
+                tracing::warn!("the embedded broker did not stop in time and was cut off");
+                abort.abort();
+            }
+        }
+    }
+
+    /// Starts again on the same port with the same files. Does nothing if it runs.
+    ///
+    /// # Errors
+    /// [`BrokerError`] if somebody took the port meanwhile.
+    pub async fn restart(&self) -> Result<(), BrokerError> {
+        let mut running = self.running.lock().await;
+        if running.is_none() {
+            *running = Some(launch(self.address, &self.folder, &self.rules).await?.1);
+        }
+        Ok(())
+    }
+}
+
+async fn launch(
+    listen: SocketAddr,
+    folder: &Path,
+    rules: &Arc<Rules>,
+) -> Result<(SocketAddr, Running), BrokerError> {
+    // Its own error does not say why an address cannot be bound.
+    let probe = tokio::net::TcpListener::bind(listen).await;
+    let failed = |source| BrokerError::Listen { address: listen, source };
+    let address = probe.map_err(failed)?.local_addr().map_err(failed)?;
+    let failed = |what: String| BrokerError::Failed { address, what };
+    let broker = MqttBroker::with_config(config(address, folder)).await;
+    let mut broker = broker
+        .map_err(|error| failed(error.to_string()))?
+        .with_auth_provider(Arc::clone(rules) as Arc<dyn AuthProvider>);
+    let shutdown = broker.shutdown_handle();
+    let mut ready = broker.ready_receiver();
+    let (ended, mut end) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(async move {
+        if let Err(error) = broker.run().await {
+            tracing::error!(%error, "the embedded broker ended");
+            let _ = ended.send(error.to_string());
+        }
+    });
+    tokio::select! {
+        ready = ready.wait_for(|ready| *ready) => match ready {
+            Ok(_) => {}
+            Err(_) => return Err(failed("it ended at once".into())),
+        },
+        Ok(what) = &mut end => return Err(failed(what)),
+    }
+    Ok((address, Running { shutdown, task }))
+}
+
+fn config(address: SocketAddr, folder: &Path) -> BrokerConfig {
+    let storage = StorageConfig::new().with_base_dir(folder.into());
+    BrokerConfig::new()
+        .with_bind_address(address)
+        .with_storage(storage)
+        .with_session_expiry(BrokerDuration::from_secs(SESSION_EXPIRY.as_secs()))
+        .with_max_packet_size(Report::SIZE_MAX + 1024)
+        .with_max_outbound_inflight(INFLIGHT_MAX)
+        .with_max_subscriptions_per_client(8)
+        .with_maximum_qos(1)
+        .with_sys_topics_enabled(false)
+}
+
+/// Who may do what.
+struct Rules {
+    fleet: FleetId,
+    ledger: Arc<Ledger>,
+    /// SHA-256 of the controller's password.
+    controller: Digest,
+}
+
+impl Rules {
+    fn admits(&self, connect: &ConnectPacket) -> Result<(), ReasonCode> {
+        let (Some(user), Some(password)) = (&connect.username, &connect.password) else {
+            return Err(ReasonCode::BadUsernameOrPassword);
+        };
+        if connect.client_id != *user {
+            return Err(ReasonCode::ClientIdentifierNotValid);
+        }
+        let expected = match user.as_str() {
+            CONTROLLER => Some(self.controller),
+            device => self.password(device),
+        };
+        match expected.is_some_and(|expected| same(&expected, &Digest::of(password))) {
+            true => Ok(()),
+            false => Err(ReasonCode::BadUsernameOrPassword),
+        }
+    }
+
+    fn password(&self, device: &str) -> Option<Digest> {
+        let device: DeviceId = device.parse().ok()?;
+        self.ledger.state().devices.get(&device).map(|device| device.password)
+    }
+
+    fn may_publish(&self, user: Option<&str>, topic: &str) -> Verdict {
+        match user {
+            Some(CONTROLLER) => Verdict::Allowed,
+            user => {
+                let own = |device: &DeviceId| device_publications(&self.fleet, device).to_vec();
+                self.own(user, topic, own)
+            }
+        }
+    }
+
+    fn may_subscribe(&self, user: Option<&str>, filter: &str) -> Verdict {
+        match user {
+            Some(CONTROLLER) => {
+                let own = controller_subscriptions(&self.fleet);
+                Verdict::of(own.iter().any(|own| own == filter))
+            }
+            user => {
+                let own = |device: &DeviceId| device_subscriptions(&self.fleet, device).to_vec();
+                self.own(user, filter, own)
+            }
+        }
+    }
+
+    /// Whether a topic or filter is one of an enrolled device's own.
+    fn own(
+        &self,
+        user: Option<&str>,
+        topic: &str,
+        own: impl Fn(&DeviceId) -> Vec<String>,
+    ) -> Verdict {
+        let device: Option<DeviceId> = user.and_then(|user| user.parse().ok());
+        let is_own = device.is_some_and(|device| {
+            self.ledger.state().devices.contains_key(&device)
+                && own(&device).iter().any(|own| own == topic)
+        });
+        if !is_own {
+            tracing::debug!(user, topic, "the broker refused a topic");
+        }
+        Verdict::of(is_own)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Verdict {
+    Allowed,
+    Refused,
+}
+
+impl Verdict {
+    fn of(allowed: bool) -> Self {
+        if allowed { Self::Allowed } else { Self::Refused }
+    }
+
+    fn answer(self) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(std::future::ready(matches!(self, Self::Allowed)))
+    }
+}
+
+/// Compares digests in a time that does not depend on where they differ.
+pub fn same(a: &Digest, b: &Digest) -> bool {
+    a.0.iter().zip(&b.0).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}
+
+impl AuthProvider for Rules {
+    fn authenticate<'a>(
+        &'a self,
+        connect: &'a ConnectPacket,
+        client: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = mqtt5::error::Result<AuthResult>> + Send + 'a>> {
+        let result = match self.admits(connect) {
+            Ok(()) => AuthResult::success_with_user(connect.client_id.clone()),
+            Err(code) => {
+                let id: String = connect.client_id.chars().take(64).collect();
+                tracing::info!(id, %client, ?code, "the broker turned a client away");
+                AuthResult::fail(code)
+            }
+        };
+        Box::pin(std::future::ready(Ok(result)))
+    }
+
+    fn authorize_publish<'a>(
+        &'a self,
+        _client: &str,
+        user: Option<&'a str>,
+        topic: &'a str,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        self.may_publish(user, topic).answer()
+    }
+
+    fn authorize_subscribe<'a>(
+        &'a self,
+        _client: &str,
+        user: Option<&'a str>,
+        filter: &'a str,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        self.may_subscribe(user, filter).answer()
+    }
+}

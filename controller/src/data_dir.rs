@@ -1,0 +1,294 @@
+//! The folder that is a controller: where everything lies, and how it is founded.
+//!
+//! ```text
+//! fleet            the fleet's name
+//! lock             held by the one process that may use the folder
+//! online-keys/     director, snapshot, timestamp (PKCS#8 PEM) and device-passwords, all 0600
+//! metadata/        N.root, N.targets, N.snapshot, timestamp
+//! blobs/           files of artifacts, by SHA-256
+//! journal/         what was decided
+//! telemetry/       what devices reported; can be rebuilt
+//! broker/          retained messages and sessions of the embedded broker
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+use tidegate_trust::{Role, SigningKey, TrustError, Trusted};
+use tidegate_wire::{Digest, FleetId};
+
+use crate::clock;
+use crate::journal::JournalError;
+use crate::keys::{self, KeyFileError};
+use crate::state::{Decided, Ledger, Record};
+
+/// Why a folder cannot be founded or used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// It was never founded.
+    #[error(
+        "{path} is no controller's folder yet: run `tidegate trust init --data-dir {path}` first"
+    )]
+    NotInitialised {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// It was founded before.
+    #[error("{path} is a controller's folder already: choose another one")]
+    Initialised {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process uses it.
+    #[error("{path} is in use by another `tidegate serve`: stop that one first")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The disk failed.
+    #[error("cannot read or write {path}: {source}")]
+    Io {
+        /// What could not be read or written.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key file is missing, exposed or damaged.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The root metadata does not name an online key for its role.
+    #[error("the root metadata does not give the role {role} to the key {path}")]
+    WrongKey {
+        /// The role.
+        role: Role,
+        /// The key's file.
+        path: PathBuf,
+    },
+    /// The root metadata needs more than one online signature, but the controller has one key a role.
+    #[error(
+        "the root metadata asks for {threshold} signatures of {role}; the controller has one key"
+    )]
+    Threshold {
+        /// The role.
+        role: Role,
+        /// How many it asks for.
+        threshold: u32,
+    },
+    /// The root metadata is for another fleet.
+    #[error("the root metadata is for the fleet {found}, not {expected}")]
+    Fleet {
+        /// What was asked for.
+        expected: FleetId,
+        /// What the metadata says.
+        found: FleetId,
+    },
+    /// Metadata does not verify.
+    #[error("the metadata does not verify: {0}")]
+    Trust(#[from] TrustError),
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The fleet's name in the folder is none.
+    #[error("{path} holds no fleet name: restore it from a backup")]
+    Name {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Paths in a controller's folder.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+/// The keys that a controller signs with by itself.
+pub struct OnlineKeys {
+    /// Signs directives.
+    pub director: SigningKey,
+    /// Signs which targets metadata is the newest.
+    pub snapshot: SigningKey,
+    /// Signs which snapshot is the newest.
+    pub timestamp: SigningKey,
+}
+
+/// What founding a fleet gives back, once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Founded {
+    /// The first operator's token.
+    pub admin_token: String,
+}
+
+impl DataDir {
+    /// Names the paths in `root`; touches nothing.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// A file or folder in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Signed metadata.
+    pub fn metadata(&self) -> PathBuf {
+        self.join("metadata")
+    }
+
+    /// Where the key of an online role lies.
+    pub fn key(&self, role: Role) -> PathBuf {
+        self.join("online-keys").join(format!("{role}.pem"))
+    }
+
+    fn secret(&self) -> PathBuf {
+        self.join("online-keys").join("device-passwords")
+    }
+
+    /// Takes the folder for this process and reads its name, keys and secret.
+    ///
+    /// # Errors
+    /// [`DataDirError::NotInitialised`] names the command that founds it, [`DataDirError::InUse`]
+    /// says that another process has it.
+    pub fn open(&self) -> Result<OpenDataDir, DataDirError> {
+        let path = self.join("fleet");
+        let name = match fs::read_to_string(&path) {
+            Ok(name) => name,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(DataDirError::NotInitialised { path: self.root.clone() });
+            }
+            Err(source) => return Err(DataDirError::Io { path, source }),
+        };
+        let fleet = name.trim().parse().map_err(|_| DataDirError::Name { path })?;
+        let lock = self.lock()?;
+        let read = |role| keys::read_private(&self.key(role));
+        let keys = Arc::new(OnlineKeys {
+            director: read(Role::Director)?,
+            snapshot: read(Role::Snapshot)?,
+            timestamp: read(Role::Timestamp)?,
+        });
+        let path = self.secret();
+        let secret = fs::read(&path).map_err(|source| DataDirError::Io { path, source })?;
+        let passwords = Arc::new(Passwords(secret));
+        Ok(OpenDataDir { paths: self.clone(), fleet, keys, passwords, _lock: lock })
+    }
+
+    fn lock(&self) -> Result<File, DataDirError> {
+        let path = self.join("lock");
+        let failed = |source| DataDirError::Io { path: path.clone(), source };
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(failed)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(DataDirError::InUse { path: self.root.clone() })
+            }
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+}
+
+/// A folder that belongs to this process until it is dropped.
+pub struct OpenDataDir {
+    /// Where everything lies.
+    pub paths: DataDir,
+    /// The fleet.
+    pub fleet: FleetId,
+    /// What the controller signs with.
+    pub keys: Arc<OnlineKeys>,
+    /// Makes devices' passwords.
+    pub passwords: Arc<Passwords>,
+    _lock: File,
+}
+
+/// Makes the password of a device from a secret, its id and its key: a device that asks twice is
+/// given the same one, and none needs to be stored.
+pub struct Passwords(Vec<u8>);
+
+impl Passwords {
+    /// The password of a device with this id and key.
+    pub fn of(&self, device: &tidegate_wire::DeviceId, public_key: &[u8]) -> String {
+        // Hashed twice, so that nobody can extend a password that they know into another.
+        let parts = [&self.0, b"/device/".as_slice(), device.as_str().as_bytes(), b"/", public_key];
+        Digest::of(&Digest::of_parts(&parts).0).to_string()
+    }
+}
+
+/// Founds a controller's folder: checks that the root metadata gives the online roles to the keys
+/// in `online-keys/`, stores it as version 1, and makes the first operator's token.
+///
+/// The three online keys must be there already ([`DataDir::key`] says where); `tidegate trust init`
+/// makes them. The folder counts as founded with the last step, so that a founding that was broken
+/// off can be repeated.
+///
+/// # Errors
+/// [`DataDirError`]; the folder is not founded then.
+pub fn initialise(root: &Path, fleet: &FleetId, metadata: &[u8]) -> Result<Founded, DataDirError> {
+    let paths = DataDir::new(root);
+    if paths.join("fleet").exists() {
+        return Err(DataDirError::Initialised { path: root.into() });
+    }
+    let trusted: Trusted = Trusted::from_root(metadata.to_vec())?;
+    if trusted.fleet() != fleet {
+        let (expected, found) = (fleet.clone(), trusted.fleet().clone());
+        return Err(DataDirError::Fleet { expected, found });
+    }
+    for role in [Role::Director, Role::Snapshot, Role::Timestamp] {
+        let path = paths.key(role);
+        let id = keys::read_private(&path)?.id();
+        let holders = trusted.root().roles.of(role);
+        if !holders.keys.contains(&id) {
+            return Err(DataDirError::WrongKey { role, path });
+        }
+        if holders.threshold != 1 {
+            return Err(DataDirError::Threshold { role, threshold: holders.threshold });
+        }
+    }
+    for name in ["metadata", "blobs", "journal", "telemetry", "broker"] {
+        create_folder(&paths.join(name))?;
+    }
+    let root_file = paths.metadata().join(format!("{}.root", trusted.root().version));
+    write_durably(&root_file, metadata, 0o644)?;
+    write_durably(&paths.secret(), &clock::random::<32>(), 0o600)?;
+    let admin_token = clock::secret();
+    let ledger = Ledger::open(&paths.join("journal"))?;
+    let records = vec![
+        Record::Founded { fleet: fleet.clone(), root: Digest::of(metadata) },
+        Record::TokenIssued { name: "admin".into(), token: Digest::of(admin_token.as_bytes()) },
+    ];
+    let why = "the fleet was founded".into();
+    ledger
+        .decide("trust init", |_, _| Ok::<_, DataDirError>(Decided { records, why, value: () }))?;
+    write_durably(&paths.join("fleet"), format!("{fleet}\n").as_bytes(), 0o644)?;
+    Ok(Founded { admin_token })
+}
+
+fn create_folder(path: &Path) -> Result<(), DataDirError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| DataDirError::Io { path: path.into(), source })
+}
+
+/// Replaces a file at once: whoever reads it sees the old bytes or the new ones, also after a power
+/// cut.
+///
+/// # Errors
+/// If the disk fails; the old bytes are there still.
+pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DataDirError> {
+    let failed = |source| DataDirError::Io { path: path.into(), source };
+    let folder = path.parent().expect("a file lies in a folder");
+    let temporary = path.with_extension("new");
+    let _ = fs::remove_file(&temporary);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    let written = options.open(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()
+    });
+    written.map_err(failed)
+}

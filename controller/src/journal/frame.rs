@@ -1,0 +1,88 @@
+//! One entry as bytes: `length: u32 LE ‖ crc: u32 LE ‖ payload`.
+//!
+//! The CRC-32C covers length and payload, so that a damaged length is noticed too. The payload is an
+//! [`Entry`] in deterministic CBOR; its SHA-256 is what the next entry holds as `previous`.
+
+use crc::{CRC_32_ISCSI, Crc};
+use serde::{Deserialize, Serialize};
+use tidegate_wire::Digest;
+use tidegate_wire::codec::{self, DecodeError};
+
+use crate::state::Record;
+
+/// The most bytes of one payload: a rollout with its signed directive has at most 300 KB.
+pub(super) const PAYLOAD_MAX: usize = 1 << 20;
+
+/// Bytes before the payload.
+pub(super) const HEADER: usize = 8;
+
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+
+/// One decision: what, by whom, why and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// From 1, without gaps.
+    pub seq: u64,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// Who: an operator's token by name, a device's id, or `planner`.
+    pub who: String,
+    /// In their words; may be empty.
+    pub why: String,
+    /// SHA-256 of the previous entry's payload; of the first one, zeros.
+    pub previous: Digest,
+    /// What was decided.
+    pub what: Record,
+}
+
+/// What a journal's first entry holds as `previous`.
+pub(super) const ORIGIN: Digest = Digest([0; 32]);
+
+/// The frame of `entry` and the digest of its payload.
+pub(super) fn encode(entry: &Entry) -> (Vec<u8>, Digest) {
+    let payload = codec::encode(entry);
+    assert!(payload.len() <= PAYLOAD_MAX, "a journal entry of {} bytes", payload.len());
+    let length = (payload.len() as u32).to_le_bytes();
+    let mut frame = Vec::with_capacity(HEADER + payload.len());
+    frame.extend_from_slice(&length);
+    frame.extend_from_slice(&checksum(length, &payload).to_le_bytes());
+    frame.extend_from_slice(&payload);
+    let digest = Digest::of(&payload);
+    (frame, digest)
+}
+
+/// What stands at the beginning of some bytes.
+pub(super) enum Found<'a> {
+    /// A whole frame with this payload.
+    Frame(&'a [u8]),
+    /// Fewer bytes than a frame has, or a wrong CRC.
+    Broken,
+}
+
+/// Looks for a frame at the beginning of `bytes`.
+pub(super) fn find(bytes: &[u8]) -> Found<'_> {
+    let Some((header, rest)) = bytes.split_at_checked(HEADER) else { return Found::Broken };
+    let [a, b, c, d, e, f, g, h] = header.try_into().expect("eight bytes");
+    let (length, crc) = ([a, b, c, d], u32::from_le_bytes([e, f, g, h]));
+    let payload = rest.get(..u32::from_le_bytes(length) as usize);
+    match payload {
+        Some(payload)
+            if (1..=PAYLOAD_MAX).contains(&payload.len()) && checksum(length, payload) == crc =>
+        {
+            Found::Frame(payload)
+        }
+        _ => Found::Broken,
+    }
+}
+
+/// Reads a payload.
+pub(super) fn decode(payload: &[u8]) -> Result<Entry, DecodeError> {
+    codec::decode(payload, PAYLOAD_MAX)
+}
+
+fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
+    let mut digest = CRC.digest();
+    digest.update(&length);
+    digest.update(payload);
+    digest.finalize()
+}

@@ -1,0 +1,192 @@
+//! The controller's own session at the broker, embedded or external.
+//!
+//! On every connection it subscribes and announces everything that is retained anew, so a broker
+//! that lost its memory has it back. A broken connection is thrown away with all that was queued for
+//! it: what was announced is announced again, and what was not acknowledged is reported again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v5::{Packet, Publish, SubscribeReasonCode};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, PublishOptions};
+use tidegate_wire::envelope::Message;
+use tidegate_wire::report::Report;
+use tidegate_wire::topic::{Topic, controller_subscriptions};
+use tidegate_wire::{FleetId, ModelName};
+use tokio::sync::{mpsc, watch};
+
+use crate::broker::Credential;
+
+/// Outgoing messages that may wait: acknowledgements of 16 thousand devices.
+const QUEUE_MAX: usize = 16 * 1024;
+
+/// Outgoing messages under way; the client sets memory aside for each.
+const INFLIGHT_MAX: u16 = 256;
+
+/// Seconds without traffic after which the session is checked.
+const KEEP_ALIVE_SECONDS: u16 = 20;
+
+/// The first and the longest pause between attempts to connect.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
+/// Where the broker is.
+#[derive(Clone)]
+pub struct Target {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who we are there; none on a broker that admits anybody.
+    pub credential: Option<Credential>,
+}
+
+/// Sends to the fleet.
+#[derive(Clone)]
+pub struct Link {
+    fleet: FleetId,
+    client: Arc<Mutex<Option<AsyncClient>>>,
+    connected: watch::Sender<bool>,
+}
+
+/// What everybody must know, whenever it is asked for.
+pub trait Announcements: Send + Sync + 'static {
+    /// Topics with what is retained on them.
+    fn retained(&self) -> Vec<(Topic, Vec<u8>)>;
+}
+
+impl Link {
+    /// A link that is not connected yet; [`Link::run`] connects it.
+    pub fn new(fleet: FleetId) -> Self {
+        Self { fleet, client: Arc::default(), connected: watch::Sender::new(false) }
+    }
+
+    /// Sends a signed directive, retained.
+    pub fn direct(&self, model: ModelName, signed: Vec<u8>) {
+        self.send(&Topic::Directive(model), signed, Kept::Retained);
+    }
+
+    /// Sends the signed timestamp, retained.
+    pub fn stamp(&self, signed: Vec<u8>) {
+        self.send(&Topic::Timestamp, signed, Kept::Retained);
+    }
+
+    /// Sends a device's acknowledgement.
+    pub fn acknowledge(&self, topic: &Topic, bytes: Vec<u8>) {
+        self.send(topic, bytes, Kept::Passing);
+    }
+
+    /// Takes a removed device's status from the broker.
+    pub fn clear(&self, topic: &Topic) {
+        self.send(topic, Vec::new(), Kept::Retained);
+    }
+
+    /// Whether the session is up, and every change of it.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.subscribe()
+    }
+
+    /// Without a connection it does nothing: whatever matters is sent again on the next one.
+    fn send(&self, topic: &Topic, bytes: Vec<u8>, kept: Kept) {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(client) = client else { return };
+        let options = PublishOptions::at_least_once().retain(matches!(kept, Kept::Retained));
+        if let Err(error) = client.try_publish(topic.name(&self.fleet), bytes, options) {
+            tracing::warn!(%error, ?topic, "a message was not sent: the broker does not keep up");
+        }
+    }
+
+    /// Keeps the session up until the receiver of `incoming` is gone, and hands it what arrives.
+    pub async fn run(
+        self,
+        target: Target,
+        announcements: Arc<dyn Announcements>,
+        incoming: mpsc::Sender<Publish>,
+    ) {
+        let [mut pause, longest] = PAUSES;
+        while !incoming.is_closed() {
+            let (client, mut events) =
+                AsyncClient::builder(options(&target)).capacity(QUEUE_MAX).build();
+            let error = self.session(&client, &mut events, &*announcements, &incoming).await;
+            self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if self.connected.send_replace(false) {
+                tracing::warn!(error, "the session at the broker broke off; connecting again");
+                pause = PAUSES[0];
+            } else {
+                tracing::debug!(error, "the broker cannot be reached");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// One session. Returns why it ended.
+    async fn session(
+        &self,
+        client: &AsyncClient,
+        events: &mut EventLoop,
+        announcements: &dyn Announcements,
+        incoming: &mpsc::Sender<Publish>,
+    ) -> String {
+        loop {
+            match events.poll().await {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                    for filter in controller_subscriptions(&self.fleet) {
+                        if let Err(error) = client.try_subscribe(filter, QoS::AtLeastOnce) {
+                            return error.to_string();
+                        }
+                    }
+                }
+                Ok(Event::Incoming(Packet::SubAck(ack))) => {
+                    let refused = |code: &&SubscribeReasonCode| {
+                        !matches!(code, SubscribeReasonCode::Success(_))
+                    };
+                    if let Some(code) = ack.return_codes.iter().find(refused) {
+                        tracing::error!(?code, "the broker refused the controller's subscription");
+                        return format!("the broker refused a subscription: {code:?}");
+                    }
+                    self.up(client, announcements);
+                }
+                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    if incoming.send(publish).await.is_err() {
+                        return "the controller stops".into();
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    fn up(&self, client: &AsyncClient, announcements: &dyn Announcements) {
+        let known =
+            self.client.lock().unwrap_or_else(PoisonError::into_inner).replace(client.clone());
+        if known.is_some() {
+            return; // The second subscription of the same session.
+        }
+        for (topic, bytes) in announcements.retained() {
+            self.send(&topic, bytes, Kept::Retained);
+        }
+        self.connected.send_replace(true);
+        tracing::info!("connected to the broker");
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kept {
+    Retained,
+    Passing,
+}
+
+fn options(target: &Target) -> MqttOptions {
+    let id = target.credential.as_ref().map_or(crate::broker::CONTROLLER, |c| &c.username);
+    let mut options = MqttOptions::new(id, (target.host.clone(), target.port));
+    options.set_keep_alive(KEEP_ALIVE_SECONDS);
+    options.set_clean_start(true);
+    options.set_max_packet_size(Some(Report::SIZE_MAX as u32 + 1024));
+    options.set_outgoing_inflight_upper_limit(INFLIGHT_MAX);
+    if let Some(Credential { username, password }) = &target.credential {
+        options.set_credentials(username.clone(), password.clone());
+    }
+    options
+}

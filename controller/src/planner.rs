@@ -1,0 +1,340 @@
+//! Carries plans out: asks the pure planner, has its plan checked, journals it, signs the
+//! directive, sends it. It decides nothing itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_rollout::{
+    Act, ArtifactFacts, CommandError, Comparison, Decision, Evidence, FleetView, Plan, Policy,
+    PolicyError, Rollout, RolloutId, Start, StartError, World, cancel, check, pause, plan, promote,
+    resume, revert, start,
+};
+use tidegate_trust::sign_directive;
+use tidegate_wire::directive::{LIMIT_ALL, Rule};
+use tidegate_wire::topic::Topic;
+use tidegate_wire::{ArtifactRef, FleetId, Generation, Labels, ModelName, Version};
+
+use crate::api::types::{DecisionView, RolloutCommand, RolloutStart};
+use crate::clock;
+use crate::data_dir::OnlineKeys;
+use crate::journal::JournalError;
+use crate::link::{Announcements, Link};
+use crate::release::Releases;
+use crate::state::{Decided, Ledger, Record, SignedDirective, State};
+use crate::telemetry::Telemetry;
+
+/// The planner's name in the audit log.
+const PLANNER: &str = "planner";
+
+/// Why an operator's wish was not carried out. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum PlannerError {
+    /// There is no such rollout.
+    #[error("there is no rollout {0}: `tidegate rollout history` lists them")]
+    NoRollout(RolloutId),
+    /// There is no such version.
+    #[error("no signed release of {model} is called {version}: push and publish it first")]
+    NoVersion {
+        /// The model.
+        model: ModelName,
+        /// What was asked for.
+        version: Version,
+    },
+    /// A newer rollout of the model counts.
+    #[error("rollout {id} is not the newest of {model}: rollout {newest} is")]
+    Older {
+        /// What was asked for.
+        id: RolloutId,
+        /// The model.
+        model: ModelName,
+        /// Which one counts.
+        newest: RolloutId,
+    },
+    /// The policy is wrong.
+    #[error("the policy is refused: {0}")]
+    Policy(#[from] PolicyError),
+    /// The rollout cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The command does not apply now.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The checker refused what came of the command.
+    #[error("the plan for it was refused by the checker: {0}")]
+    Violation(String),
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Carries plans out.
+pub struct Planner {
+    fleet: FleetId,
+    ledger: Arc<Ledger>,
+    telemetry: Arc<Telemetry>,
+    releases: Arc<Releases>,
+    keys: Arc<OnlineKeys>,
+    link: Link,
+    last: Mutex<BTreeMap<RolloutId, Last>>,
+}
+
+/// What was decided last about a rollout, for people.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Last {
+    /// What, and what it waits for.
+    pub decision: DecisionView,
+    /// What was compared.
+    pub comparisons: Vec<Comparison>,
+}
+
+/// What a decision sends out.
+type Sent = Option<SignedDirective>;
+
+impl Planner {
+    /// Plans with what `telemetry` and `releases` know.
+    pub fn new(
+        fleet: FleetId,
+        ledger: Arc<Ledger>,
+        telemetry: Arc<Telemetry>,
+        releases: Arc<Releases>,
+        keys: Arc<OnlineKeys>,
+        link: Link,
+    ) -> Self {
+        Self { fleet, ledger, telemetry, releases, keys, link, last: Mutex::default() }
+    }
+
+    /// Plans every model's newest rollout once, and renews signatures that grow old. Blocks.
+    pub fn tick(&self) {
+        match self.releases.renew() {
+            Ok(true) => self.stamp(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "release metadata cannot be signed anew"),
+        }
+        let newest: Vec<RolloutId> =
+            self.ledger.state().latest_rollouts().iter().map(|entry| entry.rollout.id).collect();
+        for id in newest {
+            if let Err(error) = self.plan_one(id) {
+                tracing::error!(rollout = id.0, %error, "a rollout could not be planned");
+            }
+        }
+    }
+
+    /// Sends the newest timestamp.
+    pub fn stamp(&self) {
+        if let Some(timestamp) = self.releases.timestamp() {
+            self.link.stamp(timestamp);
+        }
+    }
+
+    fn plan_one(&self, id: RolloutId) -> Result<(), JournalError> {
+        let (sent, last) = self.ledger.decide(PLANNER, |state, now_ms| {
+            let entry = state.rollouts.get(&id).filter(|entry| entry.fault.is_none());
+            let Some(entry) = entry else {
+                return Ok::<_, JournalError>(Decided::nothing((None, None)));
+            };
+            let rollout = &entry.rollout;
+            let seen = self.look(state, rollout);
+            let plan = plan(rollout, &seen.world(), now_ms);
+            let last = Some(Last::of(&plan));
+            if let Err(violation) = check(rollout, &plan, &seen.fleet, &seen.facts) {
+                tracing::error!(rollout = id.0, %violation, "a plan was refused by the checker");
+                let violation = format!("{plan}: {violation}");
+                let fault = Record::RolloutFaulted { id, violation };
+                return Ok(Decided::one(fault, "the checker refused the plan", (None, last)));
+            }
+            if plan.next == *rollout && plan.directive.is_none() {
+                return Ok(Decided::nothing((None, last)));
+            }
+            let (record, sent) = self.record(plan);
+            Ok(Decided::one(record, "", (sent, last)))
+        })?;
+        if let Some(last) = last {
+            self.remember(id, last);
+        }
+        self.send(sent);
+        Ok(())
+    }
+
+    /// Starts a rollout; the next tick opens its first wave.
+    ///
+    /// # Errors
+    /// [`PlannerError`] names the running rollout, the unknown version or the wrong key.
+    pub fn start(&self, who: &str, wish: RolloutStart) -> Result<RolloutId, PlannerError> {
+        let RolloutStart { model, version, policy_toml, why } = wish;
+        let policy = match &policy_toml {
+            Some(text) => Policy::parse(text)?,
+            None => Policy::default(),
+        };
+        let named = self.releases.targets().and_then(|targets| targets.named(&model, &version));
+        let Some(to) = named else { return Err(PlannerError::NoVersion { model, version }) };
+        let (facts, salt) = (self.releases.facts(&model), clock::random());
+        self.ledger.decide(who, |state, now_ms| {
+            let issued = state.directives.get(&model).map(|issued| &issued.directive);
+            let standing = issued.map(|directive| directive.rules.clone()).unwrap_or_default();
+            let id = state.next_rollout();
+            let request = Start {
+                id,
+                fleet: self.fleet.clone(),
+                model: model.clone(),
+                from: assigned(&standing, &policy.selector).cloned(),
+                to,
+                policy,
+                salt,
+                standing,
+                last: issued.map_or(Generation(0), |directive| directive.generation),
+            };
+            let latest = state.latest(&model).map(|entry| &entry.rollout);
+            let rollout = Box::new(start(request, latest, &facts, now_ms)?);
+            Ok(Decided::one(Record::RolloutStarted { rollout }, why, id))
+        })
+    }
+
+    /// Does to a rollout what an operator wishes.
+    ///
+    /// # Errors
+    /// [`PlannerError`] says why it does not apply.
+    pub fn command(
+        &self,
+        who: &str,
+        id: RolloutId,
+        command: RolloutCommand,
+        why: &str,
+    ) -> Result<(), PlannerError> {
+        let sent = self.ledger.decide(who, |state, now_ms| {
+            let entry = state.rollouts.get(&id).ok_or(PlannerError::NoRollout(id))?;
+            let rollout = &entry.rollout;
+            let newest = state.latest(&rollout.model).map_or(id, |entry| entry.rollout.id);
+            if newest != id {
+                let model = rollout.model.clone();
+                return Err(PlannerError::Older { id, model, newest });
+            }
+            let act = Act { by: who.to_owned(), why: why.to_owned() };
+            let seen = self.look(state, rollout);
+            let done = |next: Rollout| (changed(next, command), None);
+            let (record, sent) = match command {
+                RolloutCommand::Pause => done(pause(rollout, act)?),
+                // A rollout whose plan was refused is resumed by planning it again.
+                RolloutCommand::Resume if entry.fault.is_some() && rollout.is_open() => {
+                    done(resume(rollout).unwrap_or_else(|_| rollout.clone()))
+                }
+                RolloutCommand::Resume => done(resume(rollout)?),
+                RolloutCommand::Cancel => done(cancel(rollout, act, now_ms)?),
+                RolloutCommand::Promote => {
+                    let plan = promote(rollout, act, &seen.world(), now_ms)?;
+                    self.reviewed(rollout, plan, &seen)?
+                }
+                RolloutCommand::Revert => {
+                    let plan = revert(rollout, act, &seen.facts, now_ms)?;
+                    self.reviewed(rollout, plan, &seen)?
+                }
+            };
+            Ok(Decided::one(record, why, sent))
+        })?;
+        self.send(sent);
+        Ok(())
+    }
+
+    /// What was decided last about a rollout; nothing before the first tick.
+    pub fn last(&self, id: RolloutId) -> Last {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.get(&id).cloned().unwrap_or_default()
+    }
+
+    fn reviewed(
+        &self,
+        rollout: &Rollout,
+        plan: Plan,
+        seen: &Seen,
+    ) -> Result<(Record, Sent), PlannerError> {
+        check(rollout, &plan, &seen.fleet, &seen.facts)
+            .map_err(|violation| PlannerError::Violation(violation.to_string()))?;
+        self.remember(rollout.id, Last::of(&plan));
+        Ok(self.record(plan))
+    }
+
+    fn record(&self, plan: Plan) -> (Record, Sent) {
+        let decision = plan.to_string();
+        let directive = plan.directive.map(|directive| {
+            let signed = sign_directive(&self.keys.director, &directive);
+            SignedDirective { directive, signed }
+        });
+        let rollout = Box::new(plan.next);
+        let sent = directive.clone();
+        (Record::RolloutChanged { rollout, decision, directive }, sent)
+    }
+
+    fn send(&self, sent: Sent) {
+        if let Some(SignedDirective { directive, signed }) = sent {
+            self.link.direct(directive.model, signed);
+        }
+    }
+
+    fn remember(&self, id: RolloutId, last: Last) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(id, last);
+    }
+
+    /// What is known now with regard to a rollout.
+    fn look(&self, state: &State, rollout: &Rollout) -> Seen {
+        let reference = self.releases.reference(&rollout.to.digest);
+        Seen {
+            fleet: self.telemetry.fleet_view(state, rollout),
+            evidence: self.telemetry.evidence(rollout, reference.as_deref()),
+            facts: self.releases.facts(&rollout.model),
+        }
+    }
+}
+
+struct Seen {
+    fleet: FleetView,
+    evidence: Evidence,
+    facts: ArtifactFacts,
+}
+
+impl Seen {
+    fn world(&self) -> World<'_> {
+        World { fleet: &self.fleet, evidence: &self.evidence, facts: &self.facts }
+    }
+}
+
+impl Last {
+    fn of(plan: &Plan) -> Self {
+        let kind = match &plan.decision {
+            Decision::OpenFirstWave => "start",
+            Decision::Advance { .. } | Decision::Promote { .. } => "advance",
+            Decision::Hold(_) => "hold",
+            Decision::Revert(_) => "revert",
+            Decision::Complete => "complete",
+            Decision::Renew => "renew",
+            Decision::Nothing(_) => "ended",
+        };
+        let holds = plan.decision.holds().iter().map(ToString::to_string).collect();
+        let decision = DecisionView { kind: kind.into(), text: plan.to_string(), holds };
+        Self { decision, comparisons: plan.comparisons.clone() }
+    }
+}
+
+fn changed(next: Rollout, command: RolloutCommand) -> Record {
+    let decision = format!("{} by an operator", command.name());
+    Record::RolloutChanged { rollout: Box::new(next), decision, directive: None }
+}
+
+/// What standing rules assign to the devices that a selector takes: the first rule that takes all
+/// of them.
+fn assigned<'a>(standing: &'a [Rule], selector: &Labels) -> Option<&'a ArtifactRef> {
+    let takes_all = |rule: &&Rule| {
+        rule.limit == LIMIT_ALL
+            && rule.selector.iter().all(|(key, value)| selector.get(key) == Some(value))
+    };
+    standing.iter().find(takes_all).map(|rule| &rule.artifact)
+}
+
+impl Announcements for Planner {
+    fn retained(&self) -> Vec<(Topic, Vec<u8>)> {
+        let timestamp = self.releases.timestamp().map(|bytes| (Topic::Timestamp, bytes));
+        let state = self.ledger.state();
+        let directives = state.directives.iter();
+        let directives = directives
+            .map(|(model, issued)| (Topic::Directive(model.clone()), issued.signed.clone()));
+        timestamp.into_iter().chain(directives).collect()
+    }
+}

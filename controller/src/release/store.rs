@@ -1,0 +1,117 @@
+//! Metadata files on the disk.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use tidegate_trust::{Role, Stored};
+use tidegate_wire::Digest;
+
+use crate::data_dir::{DataDir, DataDirError, write_durably};
+
+/// The folder with `N.root`, `N.targets`, `N.snapshot` and `timestamp`.
+pub(super) struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(paths: &DataDir) -> Self {
+        Self { folder: paths.metadata() }
+    }
+
+    /// The newest files that count: of targets the one that the journal names.
+    pub(super) fn newest(&self, targets: Option<(u64, Digest)>) -> Result<Stored, DataDirError> {
+        let root = self.highest(Role::Root)?.ok_or_else(|| self.missing("1.root"))?;
+        let targets = match targets {
+            None => None,
+            Some((version, digest)) => {
+                let name = format!("{version}.targets");
+                let bytes = self.read(&name)?;
+                if bytes.as_deref().map(Digest::of) != Some(digest) {
+                    return Err(self.missing(&name));
+                }
+                bytes
+            }
+        };
+        let (snapshot, timestamp) = (self.highest(Role::Snapshot)?, self.read("timestamp")?);
+        Ok(Stored { root, timestamp, snapshot, targets })
+    }
+
+    pub(super) fn write_targets(&self, version: u64, bytes: &[u8]) -> Result<(), DataDirError> {
+        write_durably(&self.folder.join(format!("{version}.targets")), bytes, 0o644)
+    }
+
+    pub(super) fn write_snapshot(&self, version: u64, bytes: &[u8]) -> Result<(), DataDirError> {
+        write_durably(&self.folder.join(format!("{version}.snapshot")), bytes, 0o644)
+    }
+
+    pub(super) fn write_timestamp(&self, bytes: &[u8]) -> Result<(), DataDirError> {
+        write_durably(&self.folder.join("timestamp"), bytes, 0o644)
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn highest(&self, role: Role) -> Result<Option<Vec<u8>>, DataDirError> {
+        let failed = |source| DataDirError::Io { path: self.folder.clone(), source };
+        let mut highest = None;
+        for file in fs::read_dir(&self.folder).map_err(failed)? {
+            let name = file.map_err(failed)?.file_name();
+            let parsed = name.to_str().and_then(|name| name.split_once('.'));
+            if let Some((version, of)) = parsed
+                && of == role.name()
+                && let Ok(version) = version.parse::<u64>()
+            {
+                highest = highest.max(Some(version));
+            }
+        }
+        match highest {
+            Some(version) => self.read(&format!("{version}.{role}")),
+            None => Ok(None),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DataDirError> {
+        let path = self.folder.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DataDirError::Io { path, source }),
+        }
+    }
+
+    fn missing(&self, name: &str) -> DataDirError {
+        let what = "it is missing or not the file that was published; restore it from a backup";
+        let source = io::Error::new(io::ErrorKind::NotFound, what);
+        DataDirError::Io { path: self.folder.join(name), source }
+    }
+}
+
+/// Whether a name is one of a metadata file that anybody in the fleet may read.
+pub fn is_metadata_name(name: &str) -> bool {
+    match name.split_once('.') {
+        None => name == Role::Timestamp.name(),
+        Some((version, role)) => {
+            let of = [Role::Root, Role::Snapshot, Role::Targets].iter().any(|r| r.name() == role);
+            of && !version.is_empty() && version.bytes().all(|digit| digit.is_ascii_digit())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_metadata_is_served() {
+        for name in ["timestamp", "1.root", "12.targets", "3.snapshot"] {
+            assert!(is_metadata_name(name), "{name}");
+        }
+        for name in
+            ["", "root", "1.new", "..", "../fleet", ".root", "x.root", "1.timestamp", "1.root.new"]
+        {
+            assert!(!is_metadata_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The state and its journal together: the only way to decide something.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use tidegate_wire::Digest;
+
+use super::{Record, State};
+use crate::api::types::AuditEntry;
+use crate::clock;
+use crate::journal::{Entry, Journal, JournalError};
+
+/// State that is never ahead of the journal on the disk.
+///
+/// Deciders wait for one another and for the disk; readers only wait for the moment in which the
+/// new state takes the old one's place.
+pub struct Ledger {
+    journal: Mutex<Journal>,
+    state: RwLock<State>,
+    audit: RwLock<Vec<AuditEntry>>,
+}
+
+/// What somebody wants to decide.
+pub struct Decided<T> {
+    /// What is journaled, in order; may be empty.
+    pub records: Vec<Record>,
+    /// In their words.
+    pub why: String,
+    /// What the caller gets once it is on the disk.
+    pub value: T,
+}
+
+impl<T> Decided<T> {
+    /// One decision.
+    pub fn one(record: Record, why: impl Into<String>, value: T) -> Self {
+        Self { records: vec![record], why: why.into(), value }
+    }
+
+    /// Nothing new to decide.
+    pub fn nothing(value: T) -> Self {
+        Self { records: Vec::new(), why: String::new(), value }
+    }
+}
+
+impl Ledger {
+    /// Replays the journal in a folder.
+    ///
+    /// # Errors
+    /// [`JournalError`] if it is damaged other than by a torn tail, which is cut and logged.
+    pub fn open(folder: &Path) -> Result<Self, JournalError> {
+        let opened = Journal::open(folder)?;
+        if opened.cut > 0 {
+            let (bytes, entries) = (opened.cut, opened.entries.len());
+            tracing::warn!(
+                bytes,
+                entries,
+                "the journal ended in a half-written entry, as after a power cut: cut off"
+            );
+        }
+        let mut state = State::default();
+        let mut audit = Vec::with_capacity(opened.entries.len());
+        for (entry, hash) in &opened.entries {
+            state.apply(entry);
+            audit.push(audited(entry, *hash));
+        }
+        Ok(Self {
+            journal: Mutex::new(opened.journal),
+            state: RwLock::new(state),
+            audit: RwLock::new(audit),
+        })
+    }
+
+    /// The state now. To be held for moments only.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `decide` look at the state, journals what it decides, and then makes it visible. It
+    /// blocks on the disk.
+    ///
+    /// # Errors
+    /// What `decide` refuses with, or [`JournalError`]; nothing has changed then.
+    pub fn decide<T, E: From<JournalError>>(
+        &self,
+        who: &str,
+        decide: impl FnOnce(&State, u64) -> Result<Decided<T>, E>,
+    ) -> Result<T, E> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = clock::now_ms();
+        let Decided { records, why, value } = decide(&self.state(), now_ms)?;
+        if records.is_empty() {
+            return Ok(value);
+        }
+        let entries = journal.append(now_ms, who, &why, records)?;
+        let mut audit = self.audit.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for (entry, hash) in &entries {
+            state.apply(entry);
+            audit.push(audited(entry, *hash));
+        }
+        Ok(value)
+    }
+
+    /// At most `limit` entries with numbers above `after`.
+    pub fn audit(&self, after: u64, limit: usize) -> Vec<AuditEntry> {
+        let audit = self.audit.read().unwrap_or_else(PoisonError::into_inner);
+        let first = usize::try_from(after).unwrap_or(usize::MAX).min(audit.len());
+        audit[first..].iter().take(limit).cloned().collect()
+    }
+}
+
+fn audited(entry: &Entry, hash: Digest) -> AuditEntry {
+    AuditEntry {
+        seq: entry.seq,
+        at_ms: entry.at_ms,
+        who: entry.who.clone(),
+        kind: entry.what.kind().to_owned(),
+        what: entry.what.line(),
+        why: entry.why.clone(),
+        hash,
+    }
+}

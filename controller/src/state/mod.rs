@@ -1,0 +1,150 @@
+//! What the fleet's operators, devices and planner have decided, as a pure fold over the journal.
+//!
+//! [`State::apply`] is the only thing that changes it, so the same journal always gives the same
+//! state. It asks for no clock and does no IO.
+
+mod ledger;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_rollout::{Rollout, RolloutId};
+use tidegate_wire::directive::Directive;
+use tidegate_wire::{DeviceId, Digest, Labels, ModelName};
+
+pub use ledger::{Decided, Ledger};
+pub use record::{Record, SignedDirective};
+
+use crate::journal::Entry;
+
+/// Everything that was decided.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    /// Operators' names by the SHA-256 of their tokens.
+    pub tokens: BTreeMap<Digest, String>,
+    /// What lets devices in, by the SHA-256 of its token.
+    pub device_tokens: BTreeMap<Digest, DeviceToken>,
+    /// The devices that are in.
+    pub devices: BTreeMap<DeviceId, Device>,
+    /// Every rollout there ever was.
+    pub rollouts: BTreeMap<RolloutId, RolloutEntry>,
+    /// The newest directive of every model.
+    pub directives: BTreeMap<ModelName, Issued>,
+    /// Version and SHA-256 of the newest published targets metadata.
+    pub targets: Option<(u64, Digest)>,
+}
+
+/// Lets devices in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceToken {
+    /// What every device that comes with it gets.
+    pub labels: Labels,
+    /// Devices that it still lets in.
+    pub uses: u32,
+    /// Unix milliseconds.
+    pub expires_ms: u64,
+}
+
+/// A device that is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// What it said of itself, and what its token added.
+    pub labels: Labels,
+    /// Its Ed25519 public key.
+    pub public_key: Vec<u8>,
+    /// SHA-256 of its password at the broker.
+    pub password: Digest,
+    /// Version of the agent that enrolled it.
+    pub agent: String,
+    /// When it enrolled, Unix milliseconds.
+    pub joined_ms: u64,
+}
+
+/// A rollout and who started it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutEntry {
+    /// As it is now.
+    pub rollout: Rollout,
+    /// Who started it.
+    pub by: String,
+    /// In their words.
+    pub why: String,
+    /// What the checker found in a plan for it: it is not planned any more until an operator acts.
+    pub fault: Option<String>,
+}
+
+/// A directive and its signed bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// What it says.
+    pub directive: Directive,
+    /// As it travels.
+    pub signed: Vec<u8>,
+}
+
+impl State {
+    /// The state after one more entry. Entries that do not fit (a device removed twice, say)
+    /// change nothing: they were refused before they could be journaled.
+    pub fn apply(&mut self, entry: &Entry) {
+        match entry.what.clone() {
+            Record::Founded { .. } => {}
+            Record::TokenIssued { name, token } => {
+                self.tokens.insert(token, name);
+            }
+            Record::DeviceTokenIssued { token, labels, uses, expires_ms } => {
+                self.device_tokens.insert(token, DeviceToken { labels, uses, expires_ms });
+            }
+            Record::DeviceEnrolled { device, labels, public_key, password, agent, token } => {
+                if let Some(token) = self.device_tokens.get_mut(&token) {
+                    token.uses = token.uses.saturating_sub(1);
+                }
+                let joined_ms = entry.at_ms;
+                let entered = Device { labels, public_key, password, agent, joined_ms };
+                self.devices.insert(device, entered);
+            }
+            Record::DeviceRemoved { device } => {
+                self.devices.remove(&device);
+            }
+            Record::TargetsPublished { version, digest } => self.targets = Some((version, digest)),
+            Record::RolloutStarted { rollout } => {
+                let (by, why) = (entry.who.clone(), entry.why.clone());
+                let started = RolloutEntry { rollout: *rollout, by, why, fault: None };
+                self.rollouts.insert(started.rollout.id, started);
+            }
+            Record::RolloutChanged { rollout, directive, .. } => {
+                if let Some(found) = self.rollouts.get_mut(&rollout.id) {
+                    found.rollout = *rollout;
+                    found.fault = None;
+                }
+                if let Some(directive) = directive {
+                    let (model, issued) = directive.into_issued();
+                    self.directives.insert(model, issued);
+                }
+            }
+            Record::RolloutFaulted { id, violation } => {
+                if let Some(found) = self.rollouts.get_mut(&id) {
+                    found.fault = Some(violation);
+                }
+            }
+        }
+    }
+
+    /// The newest rollout of a model.
+    pub fn latest(&self, model: &ModelName) -> Option<&RolloutEntry> {
+        self.rollouts.values().rev().find(|entry| entry.rollout.model == *model)
+    }
+
+    /// The newest rollout of every model.
+    pub fn latest_rollouts(&self) -> Vec<&RolloutEntry> {
+        let mut seen = BTreeSet::new();
+        let newest = self.rollouts.values().rev();
+        newest.filter(|entry| seen.insert(entry.rollout.model.clone())).collect()
+    }
+
+    /// The number that the next rollout gets.
+    pub fn next_rollout(&self) -> RolloutId {
+        RolloutId(self.rollouts.keys().next_back().map_or(1, |last| last.0 + 1))
+    }
+}

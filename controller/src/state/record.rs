@@ -1,0 +1,143 @@
+//! What can be decided.
+
+use serde::{Deserialize, Serialize};
+use tidegate_rollout::{Rollout, RolloutId};
+use tidegate_wire::directive::Directive;
+use tidegate_wire::{DeviceId, Digest, FleetId, Labels, ModelName};
+
+use super::Issued;
+
+/// One decision. Secrets are not in it, only their SHA-256.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Record {
+    /// The data folder was made for a fleet.
+    Founded {
+        /// The fleet.
+        fleet: FleetId,
+        /// SHA-256 of the signed root metadata.
+        root: Digest,
+    },
+    /// An operator was let in.
+    TokenIssued {
+        /// The operator's name.
+        name: String,
+        /// SHA-256 of the token.
+        token: Digest,
+    },
+    /// Some devices may enrol.
+    DeviceTokenIssued {
+        /// SHA-256 of the token.
+        token: Digest,
+        /// What the devices get.
+        labels: Labels,
+        /// How many devices.
+        uses: u32,
+        /// Until when, Unix milliseconds.
+        expires_ms: u64,
+    },
+    /// A device came in.
+    DeviceEnrolled {
+        /// Its id.
+        device: DeviceId,
+        /// Its labels.
+        labels: Labels,
+        /// Its Ed25519 public key.
+        #[serde(with = "serde_bytes")]
+        public_key: Vec<u8>,
+        /// SHA-256 of its password.
+        password: Digest,
+        /// Version of its agent.
+        agent: String,
+        /// SHA-256 of the token that let it in.
+        token: Digest,
+    },
+    /// A device was put out: its password is worthless from now on.
+    DeviceRemoved {
+        /// Its id.
+        device: DeviceId,
+    },
+    /// Publishers released something.
+    TargetsPublished {
+        /// Version of the targets metadata.
+        version: u64,
+        /// SHA-256 of its signed bytes.
+        digest: Digest,
+    },
+    /// A rollout was started.
+    RolloutStarted {
+        /// As it begins.
+        rollout: Box<Rollout>,
+    },
+    /// A rollout went on, by the planner or by an operator.
+    RolloutChanged {
+        /// As it is now.
+        rollout: Box<Rollout>,
+        /// What was decided, one line.
+        decision: String,
+        /// The directive that goes out with it.
+        directive: Option<SignedDirective>,
+    },
+    /// The checker refused a plan.
+    RolloutFaulted {
+        /// The rollout.
+        id: RolloutId,
+        /// What is wrong with the plan.
+        violation: String,
+    },
+}
+
+/// A directive as it is journaled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedDirective {
+    /// What it says.
+    pub directive: Directive,
+    /// Signed, as it travels.
+    #[serde(with = "serde_bytes")]
+    pub signed: Vec<u8>,
+}
+
+impl SignedDirective {
+    pub(super) fn into_issued(self) -> (ModelName, Issued) {
+        let Self { directive, signed } = self;
+        (directive.model.clone(), Issued { directive, signed })
+    }
+}
+
+impl Record {
+    /// Its kind, for the audit log.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Founded { .. } => "fleet-founded",
+            Self::TokenIssued { .. } => "token-issued",
+            Self::DeviceTokenIssued { .. } => "device-token-issued",
+            Self::DeviceEnrolled { .. } => "device-enrolled",
+            Self::DeviceRemoved { .. } => "device-removed",
+            Self::TargetsPublished { .. } => "release-published",
+            Self::RolloutStarted { .. } => "rollout-started",
+            Self::RolloutChanged { .. } => "rollout-changed",
+            Self::RolloutFaulted { .. } => "rollout-faulted",
+        }
+    }
+
+    /// What was decided, as one line.
+    pub fn line(&self) -> String {
+        match self {
+            Self::Founded { fleet, .. } => format!("the fleet {fleet} was founded"),
+            Self::TokenIssued { name, .. } => format!("operator {name} was given a token"),
+            Self::DeviceTokenIssued { uses, .. } => format!("{uses} devices may enrol"),
+            Self::DeviceEnrolled { device, .. } => format!("device {device} enrolled"),
+            Self::DeviceRemoved { device } => format!("device {device} was removed"),
+            Self::TargetsPublished { version, .. } => format!("release metadata {version}"),
+            Self::RolloutStarted { rollout } => {
+                format!("rollout {} of {} to {}", rollout.id, rollout.model, rollout.to)
+            }
+            Self::RolloutChanged { rollout, decision, .. } => {
+                format!("rollout {} of {}: {decision}", rollout.id, rollout.model)
+            }
+            Self::RolloutFaulted { id, violation } => {
+                format!("rollout {id} is not planned any more: {violation}")
+            }
+        }
+    }
+}

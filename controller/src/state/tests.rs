@@ -1,0 +1,119 @@
+use super::*;
+use tidegate_rollout::Act;
+use tidegate_rollout::{ArtifactFacts, Known, Policy, Start, cancel, start};
+use tidegate_wire::{ArtifactRef, Generation};
+
+fn entry(seq: u64, what: Record) -> Entry {
+    let (who, why) = ("anna".to_owned(), "a test".to_owned());
+    Entry { seq, at_ms: seq * 1000, who, why, previous: Digest([0; 32]), what }
+}
+
+fn fold(records: impl IntoIterator<Item = Record>) -> State {
+    let mut state = State::default();
+    for (index, record) in records.into_iter().enumerate() {
+        state.apply(&entry(index as u64 + 1, record));
+    }
+    state
+}
+
+fn enrolled(name: &str) -> Record {
+    Record::DeviceEnrolled {
+        device: name.parse().unwrap(),
+        labels: Labels::new(),
+        public_key: vec![7; 32],
+        password: Digest::of(name.as_bytes()),
+        agent: "0.1.0".into(),
+        token: Digest::of(b"token"),
+    }
+}
+
+fn device_token(uses: u32) -> Record {
+    let token = Digest::of(b"token");
+    Record::DeviceTokenIssued { token, labels: Labels::new(), uses, expires_ms: 1 }
+}
+
+fn rollout(id: u64) -> Rollout {
+    let digest = Digest::of(b"1");
+    let to = ArtifactRef { digest, version: "1.0.0".parse().unwrap() };
+    let facts = ArtifactFacts::default().with(&to, Known::Signed);
+    let request = Start {
+        id: RolloutId(id),
+        fleet: "plant".parse().unwrap(),
+        model: "digits".parse().unwrap(),
+        from: None,
+        to,
+        policy: Policy::default(),
+        salt: [1; 16],
+        standing: vec![],
+        last: Generation(0),
+    };
+    start(request, None, &facts, 5).unwrap()
+}
+
+#[test]
+fn every_enrolment_uses_its_token_once() {
+    let state = fold([device_token(2), enrolled("a"), enrolled("b"), enrolled("c")]);
+    assert_eq!(state.device_tokens[&Digest::of(b"token")].uses, 0);
+    assert_eq!(state.devices.len(), 3);
+    assert_eq!(state.devices[&"b".parse().unwrap()].joined_ms, 3000);
+}
+
+#[test]
+fn a_removed_device_is_gone_and_removing_it_twice_changes_nothing() {
+    let gone = Record::DeviceRemoved { device: "a".parse().unwrap() };
+    let state = fold([enrolled("a"), enrolled("b"), gone.clone(), gone]);
+    assert_eq!(state.devices.keys().map(DeviceId::as_str).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn the_newest_rollout_and_directive_of_a_model_count() {
+    let first = rollout(1);
+    let act = Act { by: "anna".into(), why: "wrong one".into() };
+    let cancelled = cancel(&first, act, 9).unwrap();
+    let directive = Directive {
+        fleet: first.fleet.clone(),
+        model: first.model.clone(),
+        generation: Generation(4),
+        issued: 1,
+        expires: 2,
+        rules: vec![],
+        reason: None,
+    };
+    let signed = SignedDirective { directive, signed: vec![1, 2] };
+    let state = fold([
+        Record::RolloutStarted { rollout: Box::new(first) },
+        Record::RolloutFaulted { id: RolloutId(1), violation: "too many".into() },
+        Record::RolloutChanged {
+            rollout: Box::new(cancelled.clone()),
+            decision: "cancelled".into(),
+            directive: Some(signed),
+        },
+        Record::RolloutStarted { rollout: Box::new(rollout(2)) },
+    ]);
+    assert_eq!(state.next_rollout(), RolloutId(3));
+    assert_eq!(state.rollouts[&RolloutId(1)].rollout, cancelled);
+    assert_eq!(state.rollouts[&RolloutId(1)].fault, None, "an operator acted");
+    assert_eq!(state.latest(&cancelled.model).unwrap().rollout.id, RolloutId(2));
+    assert_eq!(state.latest_rollouts().len(), 1);
+    assert_eq!(state.directives[&cancelled.model].directive.generation, Generation(4));
+}
+
+#[test]
+fn the_same_journal_always_gives_the_same_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path()).unwrap();
+    let records =
+        [device_token(5), enrolled("a"), Record::RolloutStarted { rollout: Box::new(rollout(1)) }];
+    for record in records {
+        let decided =
+            |_: &State, _| Ok::<_, crate::journal::JournalError>(Decided::one(record, "w", ()));
+        ledger.decide("anna", decided).unwrap();
+    }
+    let before = ledger.state().clone();
+    let audit = ledger.audit(1, 10);
+    assert_eq!(audit.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [2, 3]);
+    drop(ledger);
+    let again = Ledger::open(dir.path()).unwrap();
+    assert_eq!(*again.state(), before);
+    assert_eq!(again.audit(1, 10), audit);
+}

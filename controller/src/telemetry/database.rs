@@ -1,0 +1,111 @@
+//! Opens sled so that a crash never keeps the controller from starting.
+//!
+//! A crash can leave a half-written snapshot file, for which sled 0.34 refuses to open although its
+//! log is whole: deleting the file brings all data back. If even that does not help, the folder is
+//! moved aside and an empty one begun: what is in it can be rebuilt from what devices say again.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Memory that sled may use for its cache. Everything hot is in our own memory.
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// Why there is no database at all.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The folder cannot be read, written or moved.
+    #[error("the telemetry folder {path} cannot be used: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Sled failed, also in an empty folder.
+    #[error("the telemetry store failed: {0}")]
+    Sled(#[from] sled::Error),
+}
+
+/// Opens the database in a folder.
+///
+/// # Errors
+/// [`DatabaseError`] if not even an empty database can be made there.
+pub(super) fn open(folder: &Path) -> Result<sled::Db, DatabaseError> {
+    remove(folder, |name| name.ends_with(".generating"))?;
+    let first = match configured(folder).open() {
+        Ok(db) => return Ok(db),
+        // Somebody has it open: then it is not damaged.
+        Err(error) if error.to_string().contains("acquire lock") => return Err(error.into()),
+        Err(error) => error,
+    };
+    remove(folder, |name| name.starts_with("snap."))?;
+    if let Ok(db) = configured(folder).open() {
+        tracing::warn!(%first, "telemetry: a damaged snapshot was removed, all data is back");
+        return Ok(db);
+    }
+    let aside = quarantine(folder)?;
+    tracing::error!(%first, aside = %aside.display(), "telemetry: damaged, moved aside, begun anew");
+    Ok(configured(folder).open()?)
+}
+
+fn configured(folder: &Path) -> sled::Config {
+    // We flush ourselves, before anything is acknowledged.
+    sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None)
+}
+
+fn remove(folder: &Path, which: impl Fn(&str) -> bool) -> Result<(), DatabaseError> {
+    let failed = |source| DatabaseError::Io { path: folder.into(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_str().is_some_and(&which) {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn quarantine(folder: &Path) -> Result<PathBuf, DatabaseError> {
+    let failed = |source| DatabaseError::Io { path: folder.into(), source };
+    let free = (1..).map(|n| folder.with_extension(format!("damaged-{n}")));
+    let aside = free.into_iter().find(|path| !path.exists()).expect("some number is free");
+    fs::rename(folder, &aside).map_err(failed)?;
+    Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(folder: &Path) {
+        let db = open(folder).unwrap();
+        db.insert(b"key", b"value").unwrap();
+        db.flush().unwrap();
+    }
+
+    #[test]
+    fn a_leftover_snapshot_does_not_keep_it_from_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("telemetry");
+        filled(&folder);
+        fs::write(folder.join("snap.0000000000000001.generating"), b"half").unwrap();
+        fs::write(folder.join("snap.00000000000F0000"), b"").unwrap();
+        let db = open(&folder).unwrap();
+        assert_eq!(db.get(b"key").unwrap().unwrap(), b"value");
+    }
+
+    #[test]
+    fn a_ruined_database_is_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("telemetry");
+        filled(&folder);
+        fs::write(folder.join("conf"), b"nonsense").unwrap();
+        let db = open(&folder).unwrap();
+        assert!(db.get(b"key").unwrap().is_none());
+        assert!(dir.path().join("telemetry.damaged-1").join("conf").exists());
+    }
+}

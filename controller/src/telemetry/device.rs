@@ -1,0 +1,278 @@
+//! What is known of one device from what it said.
+
+use serde::{Deserialize, Serialize};
+use tidegate_drift::LatencySummary;
+use tidegate_wire::report::{Status, Transition, Window};
+use tidegate_wire::{ArtifactRef, Digest, ModelName, State};
+
+use super::seen::{Novelty, Seen};
+
+/// Spools that are remembered per device. A spool is made anew when its disk was wiped.
+const SPOOLS_MAX: usize = 8;
+
+/// Steps that are remembered per device: some ten rollouts.
+const STEPS_MAX: usize = 64;
+
+/// Artifacts whose answers are counted per device; the oldest ones go first.
+const SERVED_MAX: usize = 32;
+
+/// A device's spools, the one heard of last at the end.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spools {
+    spools: Vec<Spool>,
+    /// Reports stored.
+    pub received: u64,
+    /// Reports that had been stored before.
+    pub duplicates: u64,
+    /// Dropped by spools that are no longer remembered.
+    forgotten_drops: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Spool {
+    id: u64,
+    seen: Seen,
+    dropped: u64,
+}
+
+impl Spools {
+    /// Notes a report's number and what it says of its spool.
+    pub fn note(&mut self, spool: u64, seq: u64, oldest: u64, dropped: u64) -> Novelty {
+        match self.spools.iter().position(|known| known.id == spool) {
+            Some(at) => self.spools[at..].rotate_left(1),
+            None => self.spools.push(Spool { id: spool, ..Spool::default() }),
+        }
+        if self.spools.len() > SPOOLS_MAX {
+            self.forgotten_drops += self.spools.remove(0).dropped;
+        }
+        let spool = self.spools.last_mut().expect("one was pushed or moved there");
+        spool.dropped = spool.dropped.max(dropped);
+        let novelty = spool.seen.insert(seq);
+        spool.seen.settle(oldest);
+        match novelty {
+            Novelty::Fresh => self.received += 1,
+            Novelty::Duplicate => self.duplicates += 1,
+        }
+        novelty
+    }
+
+    /// Reports that the device dropped unsent, by its own count.
+    pub fn dropped(&self) -> u64 {
+        self.forgotten_drops + self.spools.iter().map(|spool| spool.dropped).sum::<u64>()
+    }
+}
+
+/// What a device's artifacts answered.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    /// The one counted first is first.
+    pub artifacts: Vec<ServedArtifact>,
+}
+
+/// What one artifact answered on one device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServedArtifact {
+    /// The model.
+    pub model: ModelName,
+    /// The artifact.
+    pub artifact: ArtifactRef,
+    /// Rows answered.
+    pub rows: u64,
+    /// Inferences that failed.
+    pub errors: u64,
+    /// First window's start, Unix seconds.
+    pub first: u64,
+    /// Last window's end, Unix seconds.
+    pub last: u64,
+    /// Time in the engine.
+    pub latency: LatencySummary<u64>,
+}
+
+impl Served {
+    /// Adds a window.
+    pub fn add(&mut self, window: &Window) {
+        let entry = self.of(&window.model, &window.artifact, window.opened);
+        entry.rows = entry.rows.saturating_add(window.rows);
+        entry.errors = entry.errors.saturating_add(window.errors);
+        entry.first = entry.first.min(window.opened);
+        entry.last = entry.last.max(window.closed);
+        if entry.latency.n() == 0 {
+            entry.latency = LatencySummary::total(window.latency.floor_log2_us());
+        }
+        // Another floor means another build of the agent: then the older figures stay.
+        let _ = entry.latency.merge(&window.latency);
+    }
+
+    /// Notes that an artifact answers, though no window says so yet.
+    pub fn note(&mut self, model: &ModelName, artifact: &ArtifactRef, at: u64) {
+        self.of(model, artifact, at);
+    }
+
+    /// Whether an artifact ever answered anyone.
+    pub fn ever(&self, artifact: &Digest) -> bool {
+        self.artifacts.iter().any(|entry| entry.artifact.digest == *artifact)
+    }
+
+    fn of(&mut self, model: &ModelName, artifact: &ArtifactRef, at: u64) -> &mut ServedArtifact {
+        let known = |entry: &ServedArtifact| {
+            entry.model == *model && entry.artifact.digest == artifact.digest
+        };
+        let index = match self.artifacts.iter().position(known) {
+            Some(index) => index,
+            None => {
+                if self.artifacts.len() >= SERVED_MAX {
+                    self.artifacts.remove(0);
+                }
+                self.artifacts.push(ServedArtifact {
+                    model: model.clone(),
+                    artifact: artifact.clone(),
+                    rows: 0,
+                    errors: 0,
+                    first: at,
+                    last: at,
+                    latency: LatencySummary::total(0),
+                });
+                self.artifacts.len() - 1
+            }
+        };
+        &mut self.artifacts[index]
+    }
+}
+
+/// A device's last steps, the oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Steps {
+    /// With the device's clock, Unix seconds.
+    pub steps: Vec<(u64, Transition)>,
+}
+
+impl Steps {
+    /// Adds a step.
+    pub fn add(&mut self, at: u64, transition: Transition) {
+        if self.steps.len() >= STEPS_MAX {
+            self.steps.remove(0);
+        }
+        self.steps.push((at, transition));
+    }
+
+    /// The figures behind the last refusal of an artifact.
+    pub fn refusal(&self, artifact: &Digest) -> Option<&Transition> {
+        let about = |step: &&Transition| {
+            step.artifact.as_ref().is_some_and(|about| about.digest == *artifact)
+                && matches!(step.state, State::Rejected | State::Reverted)
+        };
+        self.steps.iter().rev().map(|(_, step)| step).find(about)
+    }
+}
+
+/// What a device said of itself last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Its status.
+    pub status: Status,
+    /// When it came, Unix milliseconds.
+    pub seen_ms: u64,
+    /// The start of the agent before this one.
+    previous_instance: Option<u64>,
+    /// What an operator should look at, the newest last.
+    pub warnings: Vec<String>,
+}
+
+impl Heard {
+    /// A device's first status.
+    pub fn first(status: Status, seen_ms: u64) -> Self {
+        Self { status, seen_ms, previous_instance: None, warnings: Vec::new() }
+    }
+
+    /// Takes the next status.
+    ///
+    /// A broker's goodbye on the device's behalf was written when the device connected, so what it
+    /// says of models is old, and it can come after a new start has said hello: it only counts
+    /// for the start that it belongs to. An agent that starts anew has a new instance; if the
+    /// one before speaks again, then there are two.
+    pub fn take(&mut self, status: Status, seen_ms: u64) {
+        self.seen_ms = seen_ms;
+        if status.instance == self.status.instance {
+            match status.online {
+                true => self.status = status,
+                false => self.status.online = false,
+            }
+            return;
+        }
+        if !status.online {
+            return;
+        }
+        if self.previous_instance == Some(status.instance) {
+            self.warn(&status);
+        }
+        self.previous_instance = Some(self.status.instance);
+        self.status = status;
+    }
+
+    fn warn(&mut self, status: &Status) {
+        let (id, api) = (&status.device, &status.api);
+        let warning = format!(
+            "two agents use the id {id}: one at {api}, one at {}; stop one of them, or enrol it \
+             under an id of its own",
+            self.status.api
+        );
+        if self.warnings.is_empty() {
+            tracing::warn!(device = %id, "{warning}");
+        }
+        self.warnings = vec![warning];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(instance: u64, online: bool) -> Status {
+        Status {
+            device: "pi".parse().unwrap(),
+            agent: "0.1.0".into(),
+            online,
+            instance,
+            labels: Default::default(),
+            models: vec![],
+            api: format!("127.0.0.1:{instance}"),
+            spooled: 0,
+            dropped: 0,
+        }
+    }
+
+    #[test]
+    fn a_goodbye_of_an_earlier_start_does_not_count() {
+        let mut heard = Heard::first(status(1, true), 10);
+        heard.take(status(2, true), 20);
+        heard.take(status(1, false), 30);
+        assert!(heard.status.online);
+        heard.take(status(2, false), 40);
+        assert!(!heard.status.online);
+    }
+
+    #[test]
+    fn a_restart_is_no_second_agent_but_an_alternation_is() {
+        let mut heard = Heard::first(status(1, true), 10);
+        for instance in [2, 3] {
+            heard.take(status(instance, true), 20);
+        }
+        assert_eq!(heard.warnings, [""; 0]);
+        heard.take(status(2, true), 30);
+        assert!(heard.warnings[0].contains("two agents use the id pi"), "{:?}", heard.warnings);
+    }
+
+    #[test]
+    fn drops_are_summed_over_spools_and_never_shrink() {
+        let mut spools = Spools::default();
+        assert_eq!(spools.note(1, 5, 3, 3), Novelty::Fresh);
+        assert_eq!(spools.note(1, 4, 3, 2), Novelty::Fresh, "sent again, older figures");
+        assert_eq!(spools.dropped(), 3);
+        for spool in 2..40 {
+            spools.note(spool, 0, 0, 1);
+        }
+        assert_eq!((spools.dropped(), spools.spools.len()), (3 + 38, SPOOLS_MAX));
+        assert_eq!(spools.note(39, 0, 0, 1), Novelty::Duplicate);
+        assert_eq!((spools.received, spools.duplicates), (40, 1));
+    }
+}
