@@ -49,7 +49,7 @@ fn golden_sets_of_all_versions_pass() {
 fn a_wrong_golden_set_fails() {
     let slot = slot("1.1.0", Gates::default());
     let loaded = slot.load().unwrap();
-    // The answers of 1.0.0 to its own rows: same shapes, other values.
+    // Every answer moved to the next class.
     let mut golden = slot.golden();
     golden.outputs[0].bytes.rotate_left(4);
     let outcome = self_test(&loaded, &golden);
@@ -68,17 +68,11 @@ fn a_wrong_golden_set_fails() {
 }
 
 #[test]
-fn loading_keeps_within_the_manifest_s_limits() {
-    let limits = SelfTestPolicy { load_ms_max: 0, ..SelfTestPolicy::default() };
+fn a_committed_model_is_loaded_again_however_long_it_takes() {
+    let limits = SelfTestPolicy { load_ms_max: 0, rss_mib_max: 0, ..SelfTestPolicy::default() };
     let slot = slot("1.0.0", Gates { self_test: limits, ..Gates::default() });
-    let limit = slot.load();
-    // A model this small may load within a millisecond, and then there is nothing to refuse.
-    if let Err(error) = limit {
-        assert!(matches!(error, LoadError::TooSlow { .. }), "{error}");
-        assert_eq!(error.reason(), Reason::LoadTooSlow);
-    }
     let again = LoadedModel::reload(slot.dir.path(), slot.artifact.clone(), slot.manifest.clone());
-    assert!(again.is_ok(), "a committed model is loaded again however long it takes");
+    assert!(again.is_ok());
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod error;
 mod numbers;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -46,7 +46,7 @@ struct Fill<'a, T> {
 
 impl<T: Number> Fill<'_, T> {
     #[inline]
-    fn push<E: Error>(self, value: Option<T>, shown: impl fmt::Display) -> Result<(), E> {
+    fn push<E: Error>(self, value: Option<T>, shown: impl fmt::Debug) -> Result<(), E> {
         if self.into.len() >= self.count {
             return Err(E::custom(format_args!(
                 "more values given than its shape needs, {}",
@@ -55,7 +55,7 @@ impl<T: Number> Fill<'_, T> {
         }
         let Some(value) = value else {
             let (index, name) = (self.into.len(), T::NAME);
-            return Err(E::custom(format_args!("value {index} is {shown}, which is no {name}")));
+            return Err(E::custom(format_args!("value {index} is {shown:?}, which is no {name}")));
         };
         self.into.push(value);
         Ok(())

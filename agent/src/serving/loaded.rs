@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tidegate_wire::manifest::{DriftReference, FileRole, Manifest, Task};
+use tidegate_wire::policy::SelfTestPolicy;
 use tidegate_wire::tensor::GoldenSet;
 use tidegate_wire::{ArtifactRef, Digest, Reason, codec, envelope};
 
@@ -116,14 +117,7 @@ impl LoadedModel {
     ) -> Result<Self, LoadError> {
         let limits = manifest.gates.self_test;
         let loaded = Self::reload(slot_dir, artifact, manifest)?;
-        if loaded.load_ms > u64::from(limits.load_ms_max) {
-            let (took_ms, max_ms) = (loaded.load_ms, limits.load_ms_max);
-            return Err(LoadError::TooSlow { took_ms, max_ms });
-        }
-        if loaded.rss_mib > u64::from(limits.rss_mib_max) {
-            let (took_mib, max_mib) = (loaded.rss_mib, limits.rss_mib_max);
-            return Err(LoadError::TooMuchMemory { took_mib, max_mib });
-        }
+        check_limits(&limits, loaded.load_ms, loaded.rss_mib)?;
         Ok(loaded)
     }
 
@@ -156,6 +150,15 @@ impl LoadedModel {
             reference,
             row_ns: AtomicU64::new(row_ns),
         })
+    }
+
+    /// A model with an engine of a test's own, no files and no reference.
+    #[cfg(test)]
+    pub(crate) fn with_engine(engine: Box<dyn Engine>, manifest: Manifest) -> Self {
+        let digest = Digest::of(manifest.version.as_str().as_bytes());
+        let artifact = ArtifactRef { digest, version: manifest.version.clone() };
+        let row_ns = AtomicU64::new(0);
+        Self { artifact, manifest, load_ms: 0, rss_mib: 0, engine, reference: None, row_ns }
     }
 
     /// Answers `inputs`; nothing is counted. See [`Engine::run`].
@@ -239,6 +242,16 @@ fn read_message<M: envelope::Message>(
     }
 }
 
+fn check_limits(policy: &SelfTestPolicy, took_ms: u64, took_mib: u64) -> Result<(), LoadError> {
+    if took_ms > u64::from(policy.load_ms_max) {
+        return Err(LoadError::TooSlow { took_ms, max_ms: policy.load_ms_max });
+    }
+    if took_mib > u64::from(policy.rss_mib_max) {
+        return Err(LoadError::TooMuchMemory { took_mib, max_mib: policy.rss_mib_max });
+    }
+    Ok(())
+}
+
 /// The fastest of three rows of zeros, nanoseconds.
 fn warm_up(engine: &dyn Engine) -> Option<u64> {
     let zeros: Vec<Tensor> = engine
@@ -255,4 +268,21 @@ fn warm_up(engine: &dyn Engine) -> Option<u64> {
         u64::try_from(begun.elapsed().as_nanos()).ok()
     };
     (0..3).filter_map(time).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_inclusive_and_each_has_its_reason() {
+        let policy =
+            SelfTestPolicy { load_ms_max: 100, rss_mib_max: 10, ..SelfTestPolicy::default() };
+        assert!(check_limits(&policy, 100, 10).is_ok());
+        let slow = check_limits(&policy, 101, 0).unwrap_err();
+        assert_eq!(slow.reason(), Reason::LoadTooSlow);
+        assert!(slow.to_string().contains("101 ms, 100 ms are allowed"));
+        let large = check_limits(&policy, 0, 11).unwrap_err();
+        assert_eq!(large.reason(), Reason::TooMuchMemory);
+    }
 }

@@ -9,6 +9,8 @@ mod clock;
 mod loaded;
 mod metrics;
 mod shadow;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::BTreeMap;

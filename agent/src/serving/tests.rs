@@ -1,0 +1,167 @@
+//! What a real model does not do on request: fail, take long, answer with NaN.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tidegate_wire::Reason;
+use tidegate_wire::manifest::{Manifest, Task};
+use tidegate_wire::policy::{Gates, TrialPolicy};
+use tidegate_wire::tensor::{Datatype, TensorSpec};
+
+use super::*;
+use crate::engine::{Engine, EngineError, Tensor, Values};
+
+/// Answers with its input, unless that is negative: then it fails.
+struct Echo {
+    specs: Vec<TensorSpec>,
+    left_the_thread: Arc<AtomicBool>,
+}
+
+impl Engine for Echo {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+        let thread = std::thread::current();
+        let own = thread.name().is_some_and(|name| name.starts_with("serving::tests"));
+        self.left_the_thread.store(!own, Ordering::Relaxed);
+        match inputs[0].values.as_f32()[0] {
+            first if first < 0.0 => Err(EngineError::Run { detail: "negative".to_string() }),
+            _ => Ok(inputs.to_vec()),
+        }
+    }
+}
+
+fn echo(version: &str) -> (Arc<LoadedModel>, Arc<AtomicBool>) {
+    let spec = TensorSpec {
+        name: "x".to_string(),
+        datatype: Datatype::Fp32,
+        shape: vec![-1, 2],
+        labels: vec![],
+    };
+    let trial = TrialPolicy { seconds_min: 0, ..TrialPolicy::default() };
+    let manifest = Manifest {
+        model: "echo".parse().unwrap(),
+        version: version.parse().unwrap(),
+        engine: "echo".to_string(),
+        task: Task::Classification,
+        files: vec![],
+        inputs: vec![spec.clone()],
+        outputs: vec![spec.clone()],
+        gates: Gates { trial, ..Gates::default() },
+        window_rows: 100,
+    };
+    let left = Arc::new(AtomicBool::new(false));
+    let engine = Echo { specs: vec![spec], left_the_thread: Arc::clone(&left) };
+    (Arc::new(LoadedModel::with_engine(Box::new(engine), manifest)), left)
+}
+
+fn row(first: f32) -> Vec<Tensor> {
+    vec![Tensor { shape: vec![1, 2], values: Values::F32(vec![first, 0.5]) }]
+}
+
+fn on_trial() -> (Arc<Serving>, ModelName, mpsc::Receiver<Window>) {
+    let (sender, windows) = mpsc::channel(8);
+    let serving = Serving::new(sender, 1);
+    let model: ModelName = "echo".parse().unwrap();
+    serving.activate(&model, echo("1").0);
+    serving.start_trial(&model);
+    (serving, model, windows)
+}
+
+#[test]
+fn failing_inferences_are_counted_and_fail_the_trial() {
+    let (serving, model, mut windows) = on_trial();
+    for index in 0..100 {
+        let turn = serving.turn("echo", None).unwrap();
+        let answer = turn.infer_here(row(if index % 10 == 0 { -1.0 } else { 0.5 }), 1);
+        assert_eq!(answer.is_err(), index % 10 == 0);
+    }
+    let (verdict, text) = serving.trial_verdict(&model, Instant::now()).unwrap();
+    assert_eq!(verdict, Verdict::Failed(Reason::ErrorRate), "{text}");
+    let window = windows.try_recv().unwrap();
+    assert_eq!((window.rows, window.errors), (90, 10));
+    assert!(serving.metrics().encode().contains("inference_errors_total{model=\"echo\"} 10"));
+}
+
+#[test]
+fn answers_that_are_no_numbers_fail_the_trial() {
+    let (serving, model, _windows) = on_trial();
+    for index in 0..40 {
+        let turn = serving.turn("echo", None).unwrap();
+        turn.infer_here(row(if index % 4 == 0 { f32::NAN } else { 0.5 }), 1).unwrap();
+    }
+    let (verdict, text) = serving.trial_verdict(&model, Instant::now()).unwrap();
+    assert_eq!(verdict, Verdict::Failed(Reason::InvalidOutput), "{text}");
+    assert!(text.contains("10 without numbers"), "{text}");
+}
+
+#[test]
+fn a_candidate_that_fails_in_the_shadow_is_turned_down() {
+    let (serving, model, _windows) = on_trial();
+    let (candidate, _) = echo("2");
+    serving.start_shadow(&model, candidate);
+    let shadow = serving.lane(&model).unwrap().read().shadow.clone().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let verdict = loop {
+        shadow.offer(row(-1.0), row(0.5).remove(0), 1, 1_000);
+        let verdict = serving.shadow_verdict(&model, Instant::now()).unwrap().0;
+        if !matches!(verdict, Verdict::Pending { .. }) || Instant::now() > deadline {
+            break verdict;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(verdict, Verdict::Failed(Reason::ShadowErrors));
+}
+
+#[test]
+fn the_sample_is_even_and_as_large_as_asked_for() {
+    for percent in [0_u8, 1, 10, 33, 50, 99, 100, 255] {
+        let (mut candidate, _) = echo("2");
+        let inner = Arc::get_mut(&mut candidate).unwrap();
+        inner.manifest.gates.shadow.sample_percent = percent;
+        let metrics = Metrics::new().of(&"echo".parse().unwrap());
+        let shadow = Shadow::start(candidate, None, metrics);
+        let taken: Vec<usize> = (0..1_000).filter(|_| shadow.takes_next()).collect();
+        assert_eq!(taken.len(), usize::from(percent.min(100)) * 10);
+        let apart = 100_usize.div_ceil(usize::from(percent.clamp(1, 100)));
+        assert!(taken.windows(2).all(|pair| pair[1] - pair[0] <= apart), "{percent} %");
+    }
+}
+
+#[test]
+fn long_runs_leave_the_thread_that_serves_the_network() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (sender, _windows) = mpsc::channel(8);
+    let serving = Serving::new(sender, 1);
+    let (loaded, left) = echo("1");
+    serving.activate(&"echo".parse().unwrap(), Arc::clone(&loaded));
+    let ask = || runtime.block_on(serving.turn("echo", None).unwrap().infer(row(0.5), 1));
+    ask().unwrap();
+    assert!(!left.load(Ordering::Relaxed), "a short run stays");
+    loaded.measured(Duration::from_millis(1));
+    ask().unwrap();
+    assert!(left.load(Ordering::Relaxed), "a long run leaves");
+}
+
+#[test]
+fn the_active_version_and_others_figures_are_in_the_metrics() {
+    let (serving, model, _windows) = on_trial();
+    let gauge: prometheus_client::metrics::gauge::Gauge = Default::default();
+    gauge.set(5);
+    serving.metrics().register(|registry| registry.register("spool_reports", "Waiting", gauge));
+    serving.activate(&model, echo("2").0);
+    let text = serving.metrics().encode();
+    assert!(text.contains("tidegate_model_active{model=\"echo\",version=\"2\""), "{text}");
+    assert!(!text.contains("version=\"1\""), "{text}");
+    assert!(text.contains("tidegate_spool_reports 5"), "{text}");
+    assert!(text.contains("tidegate_process_resident_bytes "), "{text}");
+    serving.deactivate(&model);
+    assert!(!serving.metrics().encode().contains("version=\"2\""));
+    assert!(!serving.is_ready());
+}
