@@ -110,6 +110,15 @@ impl Identity {
         self.save().inspect_err(|_| self.enrolment = before)
     }
 
+    /// Forgets the enrolment, durably; the key stays.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing changed then.
+    pub fn leave(&mut self) -> Result<(), StoreError> {
+        let before = self.enrolment.take();
+        self.save().inspect_err(|_| self.enrolment = before)
+    }
+
     fn save(&self) -> Result<(), StoreError> {
         let stored = Stored { seed: self.seed.to_vec(), enrolment: self.enrolment.clone() };
         files::replace(&self.path, &envelope::seal(&stored), Access::Owner)

@@ -1,0 +1,328 @@
+//! The real link: MQTT 5 with a session that outlives the connection.
+//!
+//! One task polls the event loop and does nothing that could wait on it; whoever publishes does so
+//! from another task. Connection losses, refusals and lost sessions all end in the same loop: wait,
+//! connect, subscribe anew.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rumqttc::mqttbytes::QoS;
+use rumqttc::{
+    AsyncClient, BrokerSessionResumePolicy, ConnectReturnCode, ConnectionError,
+    DisconnectReasonCode, Event, EventLoop, LastWill, MqttOptions, Packet, PublishOptions,
+    StateError, SubscribeFilter, SubscribeReasonCode,
+};
+use tidegate_wire::topic::{self, Topic};
+use tidegate_wire::{DeviceId, FleetId};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{Busy, Keep, LinkEvent, Uplink};
+use crate::clock::Backoff;
+
+/// Publications without the broker's acknowledgement at a time. The client reserves memory for all
+/// it might have: 64 take 2 MB less than the protocol's 65,535 take 14.
+const IN_FLIGHT_MAX: u16 = 64;
+/// Seconds between pings: a NAT forgets a quiet connection after some thirty.
+const KEEP_ALIVE_SECONDS: u16 = 20;
+/// Seconds that the broker keeps the session of a device that is away: a long weekend and more.
+const SESSION_SECONDS: u32 = 7 * 24 * 3600;
+/// The largest packet: a signed directive with its envelope and topic, or a report.
+const PACKET_MAX: u32 = 256 * 1024;
+/// First and longest wait between two connections.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// How long to stay away after another agent took the session, so that two with one id do not push
+/// each other out all the time.
+const TAKEN_OVER_WAIT: Duration = Duration::from_secs(30);
+/// How long saying goodbye may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+
+/// Where and as whom to connect.
+#[derive(Debug, Clone)]
+pub struct MqttConfig {
+    /// The broker, `host:port`.
+    pub broker: String,
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The device, which is also client id and user name.
+    pub device: DeviceId,
+    /// Its password.
+    pub password: String,
+    /// The retained status that the broker publishes when the device is gone.
+    pub last_will: Vec<u8>,
+}
+
+/// The broker's address cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the controller gave the broker address {0:?}, which is not `host:port`")]
+pub struct BadBroker(pub String);
+
+/// The running link.
+#[derive(Debug)]
+pub struct MqttLink {
+    uplink: Arc<MqttUplink>,
+    poller: JoinHandle<()>,
+}
+
+/// The sending side of an [`MqttLink`].
+#[derive(Debug)]
+pub struct MqttUplink {
+    fleet: FleetId,
+    /// None while there is no connection.
+    client: Mutex<Option<AsyncClient>>,
+}
+
+impl MqttLink {
+    /// Starts the link; it connects, and reconnects, until [`MqttLink::close`]. Events go to
+    /// `events`; while nobody takes them, the broker has to wait.
+    ///
+    /// # Errors
+    /// [`BadBroker`].
+    pub fn start(config: MqttConfig, events: mpsc::Sender<LinkEvent>) -> Result<Self, BadBroker> {
+        let options = options(&config)?;
+        let uplink = MqttUplink { fleet: config.fleet.clone(), client: Mutex::default() };
+        let uplink = Arc::new(uplink);
+        let poller = Poller { config, options, uplink: Arc::clone(&uplink), events };
+        Ok(Self { uplink, poller: tokio::spawn(poller.run()) })
+    }
+
+    /// The sending side.
+    pub fn uplink(&self) -> Arc<MqttUplink> {
+        Arc::clone(&self.uplink)
+    }
+
+    /// Sends what was handed over, says goodbye and ends. The will is not published.
+    pub async fn close(mut self) {
+        let client = self.uplink.client().clone();
+        if let Some(client) = client
+            && client.try_disconnect_with_timeout(GOODBYE_MAX).is_ok()
+            && tokio::time::timeout(GOODBYE_MAX, &mut self.poller).await.is_ok()
+        {
+            return;
+        }
+        self.poller.abort();
+    }
+}
+
+impl MqttUplink {
+    fn client(&self) -> std::sync::MutexGuard<'_, Option<AsyncClient>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Uplink for MqttUplink {
+    fn try_publish(&self, topic: &Topic, payload: Vec<u8>, keep: Keep) -> Result<(), Busy> {
+        let client = self.client();
+        let client = client.as_ref().ok_or(Busy)?;
+        let options = PublishOptions::at_least_once().retain(keep == Keep::Retain);
+        client.try_publish(topic.name(&self.fleet), payload, options).map_err(|_| Busy)
+    }
+}
+
+fn options(config: &MqttConfig) -> Result<MqttOptions, BadBroker> {
+    let (host, port) = split_address(&config.broker)?;
+    let mut options = MqttOptions::new(config.device.as_str(), (host, port));
+    let topic = Topic::Status(config.device.clone()).name(&config.fleet);
+    let will = LastWill::new(topic, config.last_will.clone(), QoS::AtLeastOnce, true, None);
+    options
+        .set_keep_alive(KEEP_ALIVE_SECONDS)
+        .set_credentials(config.device.as_str(), config.password.clone())
+        .set_clean_start(false)
+        .set_session_expiry_interval(Some(SESSION_SECONDS))
+        // After a restart the broker has a session and we have none. What was in flight is in our
+        // spool and is sent again, so that is no contradiction.
+        .set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly)
+        .set_max_packet_size(Some(PACKET_MAX))
+        .set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX)
+        .set_connect_timeout(Duration::from_secs(10))
+        .set_last_will(will);
+    Ok(options)
+}
+
+/// `host:port`, the host perhaps an IPv6 address in brackets.
+fn split_address(address: &str) -> Result<(String, u16), BadBroker> {
+    let bad = || BadBroker(address.to_string());
+    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().map_err(|_| bad())?;
+    if host.is_empty() { Err(bad()) } else { Ok((host.to_string(), port)) }
+}
+
+/// How a connection ended.
+enum End {
+    /// We said goodbye.
+    Closed,
+    /// It can be taken up again.
+    Lost { why: String },
+    /// The client's own state is in the way: it has to be made anew.
+    Stuck { why: String },
+    /// Another agent has our id.
+    TakenOver,
+}
+
+struct Poller {
+    config: MqttConfig,
+    options: MqttOptions,
+    uplink: Arc<MqttUplink>,
+    events: mpsc::Sender<LinkEvent>,
+}
+
+impl Poller {
+    async fn run(self) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let (mut client, mut eventloop) = self.connect_anew();
+        loop {
+            let end = self.one_connection(&client, &mut eventloop, &mut backoff).await;
+            *self.uplink.client() = None;
+            let device = &self.config.device;
+            let wait = match &end {
+                End::Closed => return,
+                End::TakenOver => {
+                    tracing::error!(
+                        "another agent uses the device id {device}; this one stays away for {} s. \
+                         Give one of the two another id",
+                        TAKEN_OVER_WAIT.as_secs()
+                    );
+                    TAKEN_OVER_WAIT
+                }
+                End::Lost { .. } | End::Stuck { .. } => backoff.next_wait(),
+            };
+            if let End::Stuck { .. } = end {
+                (client, eventloop) = self.connect_anew();
+            }
+            let event = match end {
+                End::Lost { why } | End::Stuck { why } => {
+                    let (broker, seconds) = (&self.config.broker, wait.as_secs_f32());
+                    tracing::warn!(
+                        "no link to the broker {broker}: {why}; again in {seconds:.1} s"
+                    );
+                    LinkEvent::Down { why }
+                }
+                _ => LinkEvent::TakenOver,
+            };
+            if self.events.send(event).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn connect_anew(&self) -> (AsyncClient, EventLoop) {
+        let capacity = usize::from(IN_FLIGHT_MAX);
+        AsyncClient::builder(self.options.clone()).capacity(capacity).build()
+    }
+
+    /// Polls until the connection is lost.
+    async fn one_connection(
+        &self,
+        client: &AsyncClient,
+        eventloop: &mut EventLoop,
+        backoff: &mut Backoff,
+    ) -> End {
+        loop {
+            let event = match eventloop.poll().await {
+                Ok(Event::Incoming(packet)) => packet,
+                Ok(_) => continue,
+                Err(error) => return end_of(error),
+            };
+            let event = match event {
+                Packet::ConnAck(_) => {
+                    backoff.reset();
+                    if self.subscribe(client).is_err() {
+                        let why = "the subscriptions found no room".to_string();
+                        return End::Stuck { why };
+                    }
+                    *self.uplink.client() = Some(client.clone());
+                    LinkEvent::Up
+                }
+                Packet::SubAck(ack) => {
+                    self.check(&ack.return_codes);
+                    continue;
+                }
+                Packet::Publish(publish) => {
+                    let name = std::str::from_utf8(&publish.topic).unwrap_or_default();
+                    match Topic::parse(&self.config.fleet, name) {
+                        Some(topic) => {
+                            LinkEvent::Message { topic, payload: publish.payload.to_vec() }
+                        }
+                        None => continue,
+                    }
+                }
+                Packet::Disconnect(disconnect)
+                    if disconnect.reason_code == DisconnectReasonCode::SessionTakenOver =>
+                {
+                    return End::TakenOver;
+                }
+                _ => continue,
+            };
+            if self.events.send(event).await.is_err() {
+                return End::Closed;
+            }
+        }
+    }
+
+    /// Asks for all topics, whether or not the broker says that it still knows the session: a
+    /// broker that lost it must not leave us deaf. Retained messages come again, which is how a
+    /// device learns what changed while it was away.
+    fn subscribe(&self, client: &AsyncClient) -> Result<(), rumqttc::ClientError> {
+        let filters = topic::device_subscriptions(&self.config.fleet, &self.config.device);
+        let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
+        client.try_subscribe_many(filters)
+    }
+
+    fn check(&self, codes: &[SubscribeReasonCode]) {
+        let filters = topic::device_subscriptions(&self.config.fleet, &self.config.device);
+        for (filter, code) in filters.iter().zip(codes) {
+            if !matches!(code, SubscribeReasonCode::Success(_)) {
+                tracing::error!(
+                    "the broker refuses the topic {filter} ({code:?}): check its access rules for \
+                     device {}",
+                    self.config.device
+                );
+            }
+        }
+    }
+}
+
+fn end_of(error: ConnectionError) -> End {
+    match error {
+        ConnectionError::RequestsDone => End::Closed,
+        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. })
+            if reason_code == DisconnectReasonCode::SessionTakenOver =>
+        {
+            End::TakenOver
+        }
+        // Polling on would meet the same collision, or the same mismatch, for ever.
+        ConnectionError::MqttState(StateError::CollisionTimeout)
+        | ConnectionError::SessionStateMismatch { .. }
+        | ConnectionError::SessionRestore(_)
+        | ConnectionError::MqttState(StateError::OutgoingPacketTooLarge { .. }) => {
+            End::Stuck { why: error.to_string() }
+        }
+        ConnectionError::ConnectionRefused(
+            code @ (ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword),
+        ) => {
+            let why = format!(
+                "it refuses this device's password ({code:?}): if the device was removed from the \
+                 fleet, remove its data folder to enrol it again"
+            );
+            End::Lost { why }
+        }
+        other => End::Lost { why: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broker_addresses() {
+        assert_eq!(split_address("h.example:1883"), Ok(("h.example".to_string(), 1883)));
+        assert_eq!(split_address("[::1]:1883"), Ok(("::1".to_string(), 1883)));
+        for bad in ["", "host", ":1883", "host:", "host:99999"] {
+            assert_eq!(split_address(bad), Err(BadBroker(bad.to_string())), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Puts the rooms together: from a configuration to a running agent, and back down.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_trust::trusted::Recovered;
+use tidegate_trust::{TrustError, Trusted};
+use tidegate_wire::envelope;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::driver::{Driver, Parts, StatusFacts};
+use crate::enrol::{self, EnrolError};
+use crate::http;
+use crate::link::mqtt::{BadBroker, MqttConfig, MqttLink};
+use crate::serving::Serving;
+use crate::store::Store;
+use crate::store::files::StoreError;
+use crate::store::identity::{Enrolment, Identity, IdentityError};
+use crate::store::lock::LockError;
+use crate::store::spool::{Repair, Sender, Spool, SpoolError, SpoolLimits};
+use crate::upstream::{Upstream, UpstreamError, install_tls_provider};
+
+/// Closed windows that wait for the driver: two for each of 32 models, and as many again.
+const WINDOWS_WAITING: usize = 128;
+/// Link events that wait for the driver; then the broker waits.
+const LINK_EVENTS_WAITING: usize = 64;
+/// How long requests that have begun may take when the agent stops.
+const GOODBYE_MAX: Duration = Duration::from_secs(3);
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data folder cannot be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The disk failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The device's identity cannot be had.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The device cannot enrol.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    /// The stored root metadata is damaged.
+    #[error(
+        "the stored root metadata is damaged ({0}): remove `trust/root` from the data folder and \
+         start again with the enrol token"
+    )]
+    Trust(TrustError),
+    /// The local API's address cannot be used.
+    #[error("the local API cannot listen on {address}: {source}; set `api.listen` to a free one")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The HTTP client cannot be made.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The controller gave a broker address that is none.
+    #[error(transparent)]
+    Broker(#[from] BadBroker),
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The system gives no threads or no random numbers.
+    #[error("the system cannot run the agent: {0}")]
+    System(String),
+}
+
+/// Runs an agent until the process is asked to stop (SIGTERM or SIGINT). Blocks.
+///
+/// # Errors
+/// [`RunError`] for what only an operator can change; whatever may pass is waited for.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.worker_threads)
+        .thread_name("tidegate")
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::System(error.to_string()))?;
+    let result = runtime.block_on(async {
+        let stop = stop_signal().map_err(|error| RunError::System(error.to_string()))?;
+        run_until(config, stop).await
+    });
+    // A check or a self-test that still runs must not hold up the stop.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("asked to stop");
+    })
+}
+
+/// Runs an agent until `shutdown` is ready.
+///
+/// # Errors
+/// Those of [`run`].
+pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    let mut shutdown = std::pin::pin!(shutdown);
+    install_tls_provider();
+    let clock = Clock::start();
+    let store = Store::open(&config.data_dir)?;
+    let boot = store.count_boot(clock.unix())?;
+    let instance = getrandom::u64().map_err(|error| RunError::System(error.to_string()))?;
+    let api = LocalApi::bind(&config, &store, boot).await?;
+    tracing::info!("device {}: the local API listens on http://{}", config.device, api.address);
+
+    let mut identity = store.identity()?;
+    let mut server = Server::waiting(api.listener, Arc::clone(&api.serving));
+    if identity.enrolment().is_none() {
+        // There are no models yet, and the API says so while the device waits to get in. On all
+        // others it waits for the models: callers rather wait a moment than hear of no model.
+        server = server.start();
+    }
+    let silence = Duration::from_secs(config.downloads.silence_seconds_max);
+    let upstream = Upstream::new(&config.controller, silence)?;
+    let admitted = tokio::select! {
+        admitted = admit(&config, &mut identity, &store, &upstream) => admitted?,
+        () = &mut shutdown => {
+            server.stop().await;
+            return Ok(());
+        }
+    };
+    let Admitted { enrolment, trusted } = admitted;
+    let upstream = upstream.with_credentials(config.device.clone(), enrolment.password.clone());
+
+    let facts = StatusFacts {
+        device: config.device.clone(),
+        labels: config.labels.clone(),
+        instance,
+        api: api.address,
+    };
+    let (events, link_events) = mpsc::channel(LINK_EVENTS_WAITING);
+    let mqtt = MqttConfig {
+        broker: enrolment.broker,
+        fleet: enrolment.fleet.clone(),
+        device: config.device.clone(),
+        password: enrolment.password,
+        last_will: envelope::seal(&facts.offline()),
+    };
+    let spool = open_spool(&config, &store, &enrolment.fleet)?;
+    let link = MqttLink::start(mqtt, events)?;
+    let parts = Parts {
+        store,
+        trusted,
+        serving: api.serving,
+        windows: api.windows,
+        spool,
+        uplink: link.uplink(),
+        link: link_events,
+        upstream,
+        api: api.address,
+        instance,
+    };
+    let mut driver = Driver::recover(&config, parts).await;
+    let server = server.start();
+    driver.run(shutdown).await;
+    server.stop().await;
+    driver.finish().await;
+    link.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The local API before it serves.
+struct LocalApi {
+    listener: TcpListener,
+    address: SocketAddr,
+    serving: Arc<Serving>,
+    windows: mpsc::Receiver<tidegate_wire::report::Window>,
+}
+
+impl LocalApi {
+    async fn bind(config: &Config, store: &Store, boot: u64) -> Result<Self, RunError> {
+        let wanted = config.api.listen;
+        let failed = |source| RunError::Listen { address: wanted, source };
+        let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        store.publish_api_address(address)?;
+        let (sender, windows) = mpsc::channel(WINDOWS_WAITING);
+        Ok(Self { listener, address, serving: Serving::new(sender, boot), windows })
+    }
+}
+
+/// The local API: callers wait, or are answered.
+enum Server {
+    Waiting { listener: TcpListener, serving: Arc<Serving> },
+    Serving { stop: oneshot::Sender<()>, task: JoinHandle<()> },
+}
+
+impl Server {
+    fn waiting(listener: TcpListener, serving: Arc<Serving>) -> Self {
+        Self::Waiting { listener, serving }
+    }
+
+    fn start(self) -> Self {
+        let Self::Waiting { listener, serving } = self else { return self };
+        let (stop, stopped) = oneshot::channel();
+        let router = http::router(serving, http::Facts::default());
+        let task = tokio::spawn(async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(async {
+                // Stopped by its end, too.
+                let _ = stopped.await;
+            });
+            if let Err(error) = served.await {
+                tracing::error!("the local API ended: {error}");
+            }
+        });
+        Self::Serving { stop, task }
+    }
+
+    /// Takes no new requests, and gives those that have begun a little time.
+    async fn stop(self) {
+        let Self::Serving { stop, mut task } = self else { return };
+        let _ = stop.send(());
+        if tokio::time::timeout(GOODBYE_MAX, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}
+
+struct Admitted {
+    enrolment: Enrolment,
+    trusted: Trusted,
+}
+
+/// What the device may do and whom it trusts, from the disk or by enrolling.
+async fn admit(
+    config: &Config,
+    identity: &mut Identity,
+    store: &Store,
+    upstream: &Upstream,
+) -> Result<Admitted, RunError> {
+    let trust = store.trust();
+    if trust.load()?.is_none() && identity.enrolment().is_some() {
+        // Somebody removed the root: enrolling again brings it back, the key being the same.
+        identity.leave()?;
+    }
+    let enrolment = enrol::enrol(config, identity, &trust, upstream).await?;
+    let Some(stored) = trust.load()? else {
+        return Err(RunError::Trust(TrustError::Missing { role: tidegate_trust::Role::Root }));
+    };
+    let Recovered { trusted, dropped } = Trusted::recover(stored).map_err(RunError::Trust)?;
+    for error in dropped {
+        tracing::warn!("stored metadata is left out and fetched anew: {error}");
+    }
+    Ok(Admitted { enrolment, trusted })
+}
+
+fn open_spool(
+    config: &Config,
+    store: &Store,
+    fleet: &tidegate_wire::FleetId,
+) -> Result<Spool, RunError> {
+    let limits = SpoolLimits {
+        entries_max: config.reports.spool_entries_max,
+        bytes_max: config.reports.spool_kib_max.saturating_mul(1024),
+    };
+    let sender = Sender { fleet: fleet.clone(), device: config.device.clone() };
+    let (spool, repair) = Spool::open(&store.spool_folder(), sender, limits)?;
+    match repair {
+        None => {}
+        Some(Repair::SnapshotsRemoved) => {
+            tracing::warn!("the spool of unsent reports was repaired; nothing was lost");
+        }
+        Some(Repair::PutAside(folder)) => {
+            tracing::error!(
+                "the spool of unsent reports is damaged and was put aside as {}; a new one begins",
+                folder.display()
+            );
+        }
+    }
+    Ok(spool)
+}
