@@ -1,0 +1,126 @@
+//! The model is loaded and asked its golden set, as every device will do.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tidegate_agent::engine::{self, Engine, EngineError, Tensor};
+use tidegate_lifecycle::gates::{GoldenTally, same_class};
+use tidegate_wire::manifest::FileRole;
+use tidegate_wire::policy::SelfTestPolicy;
+use tidegate_wire::tensor::TensorData;
+
+use super::error::{BundleError, GoldenMismatch};
+use super::{Bundle, ENGINE};
+
+/// What the model showed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// Golden rows compared.
+    pub rows: u32,
+    /// Largest absolute deviation from the golden outputs.
+    pub worst: f64,
+    /// Time to load.
+    pub load: Duration,
+    /// Time to answer one row, on this machine.
+    pub per_row: Duration,
+}
+
+/// Loads the bundle's model with the devices' engine and compares its golden outputs.
+///
+/// The engine sees only the bytes that devices will get: weights in a second file beside the model
+/// (ONNX external data) are missing here as they would be there.
+///
+/// # Errors
+/// [`BundleError::Engine`] if the model cannot run on devices, [`BundleError::Golden`] if its
+/// answers are not the golden ones.
+pub fn check(bundle: &Bundle) -> Result<Checked, BundleError> {
+    let started = Instant::now();
+    let engine = load(bundle)?;
+    let load = started.elapsed();
+    let golden = &bundle.golden;
+    // Inputs in the manifest's order, as the golden set has them.
+    let inputs: Vec<Tensor> = golden.inputs.iter().map(Tensor::from).collect();
+    let started = Instant::now();
+    let answers = engine.run(&inputs).map_err(|error| engine_error(bundle, error))?;
+    let elapsed = started.elapsed();
+    let policy = &bundle.manifest.gates.self_test;
+    let mut tally = GoldenTally::default();
+    let mut worst: Option<GoldenMismatch> = None;
+    for (spec, answer) in bundle.manifest.outputs.iter().zip(&answers) {
+        let Some(expected) = golden.outputs.iter().find(|tensor| tensor.name == spec.name) else {
+            continue;
+        };
+        let found = answer.values.as_f32();
+        compare(expected, &found, spec.row_len(), policy, &mut tally, &mut worst);
+    }
+    let rows = tally.rows;
+    if tally.verdict(policy).is_err() {
+        return Err(BundleError::Golden(Box::new(worst.unwrap_or_default())));
+    }
+    Ok(Checked { rows, worst: tally.worst, load, per_row: elapsed / rows.max(1) })
+}
+
+fn load(bundle: &Bundle) -> Result<Box<dyn Engine>, BundleError> {
+    let folder = tempfile::tempdir().map_err(BundleError::Temporary)?;
+    let file = folder.path().join(FileRole::Model.name());
+    let model = bundle.file(FileRole::Model).map_or(&[][..], |file| &file.bytes);
+    fs::write(&file, model).map_err(BundleError::Temporary)?;
+    let manifest = &bundle.manifest;
+    engine::load(ENGINE, &file, &manifest.inputs, &manifest.outputs)
+        .map_err(|error| engine_error(bundle, error))
+}
+
+/// The publisher knows the model by its own path, not by that of the copy.
+fn engine_error(bundle: &Bundle, error: EngineError) -> BundleError {
+    let path = bundle.model_path.clone();
+    let own = |_: &Path| path.clone();
+    let error = match error {
+        EngineError::NotOnnx { file, detail } => EngineError::NotOnnx { file: own(&file), detail },
+        EngineError::Prepare { file, detail } => EngineError::Prepare { file: own(&file), detail },
+        EngineError::Unreadable { file, source } => {
+            EngineError::Unreadable { file: own(&file), source }
+        }
+        other => other,
+    };
+    BundleError::Engine { path, error }
+}
+
+/// Adds one output tensor to the tally and remembers where it is farthest off.
+fn compare(
+    expected: &TensorData,
+    found: &[f32],
+    width: usize,
+    policy: &SelfTestPolicy,
+    tally: &mut GoldenTally,
+    worst: &mut Option<GoldenMismatch>,
+) {
+    let tensor = Tensor::from(expected);
+    let golden = tensor.values.as_f32();
+    let width = width.max(1);
+    for (row, expected_row) in golden.chunks(width).enumerate() {
+        let found_row = found.get(row * width..).unwrap_or_default();
+        let found_row = &found_row[..found_row.len().min(width)];
+        let outside = tally.outside;
+        tally.observe(policy, expected_row, found_row);
+        let outside = tally.outside > outside;
+        let other_class = !same_class(expected_row, found_row);
+        let mismatch = worst.get_or_insert_with(|| GoldenMismatch {
+            tensor: expected.name.clone(),
+            tolerance: (policy.atol, policy.rtol),
+            ..GoldenMismatch::default()
+        });
+        mismatch.rows += 1;
+        mismatch.rows_outside += usize::from(outside);
+        mismatch.rows_other_class += usize::from(other_class);
+        for (element, expected_value) in expected_row.iter().enumerate() {
+            let found = found_row.get(element).map_or(f64::NAN, |value| f64::from(*value));
+            let expected_value = f64::from(*expected_value);
+            if mismatch.is_worse(expected_value, found) {
+                (mismatch.tensor, mismatch.row) = (expected.name.clone(), row);
+                (mismatch.element, mismatch.expected) = (element, expected_value);
+                mismatch.found = found;
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! `model.toml`: what a publisher says about a model's folder.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use tidegate_drift::ROWS_MAX;
+use tidegate_trust::{AgentVersion, Requirements};
+use tidegate_wire::manifest::{FileEntry, Manifest, Task};
+use tidegate_wire::policy::Gates;
+use tidegate_wire::tensor::{Datatype, TensorSpec};
+use tidegate_wire::{Labels, ModelName, Version};
+
+/// Rows of a report's window where the publisher says nothing: a device with one inference a second
+/// reports every eight minutes.
+const WINDOW_ROWS: u32 = 500;
+
+/// Fewer rows would say something about single ones (privacy), and decide nothing.
+const WINDOW_ROWS_MIN: u32 = 50;
+
+/// A folder's `model.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// The model.
+    pub name: ModelName,
+    /// This version of it.
+    pub version: Version,
+    /// The ONNX file, relative to the folder, as are all files.
+    pub model: PathBuf,
+    /// The golden set, `.npz`.
+    pub golden: PathBuf,
+    /// The training sample, `.npz`.
+    pub reference: Option<PathBuf>,
+    /// The model card, Markdown.
+    pub card: Option<PathBuf>,
+    /// What the first output means.
+    pub task: Task,
+    /// In the graph's order.
+    pub inputs: Vec<InputSection>,
+    /// In the graph's order; the first is the one that is watched.
+    pub outputs: Vec<OutputSection>,
+    /// What it must show on a device.
+    #[serde(default)]
+    pub gates: Gates,
+    /// Rows in a report's window.
+    #[serde(default = "window_rows")]
+    pub window_rows: u32,
+    /// What a device must have.
+    #[serde(default)]
+    pub requirements: RequirementsSection,
+}
+
+fn window_rows() -> u32 {
+    WINDOW_ROWS
+}
+
+/// One input tensor.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputSection {
+    /// The graph's name for it.
+    pub name: String,
+    /// Element type.
+    pub datatype: Datatype,
+    /// Row-major, −1 for the batch dimension, which may only stand first.
+    pub shape: Vec<i64>,
+    /// Smallest and largest value that the model was made for. Without it they are taken from the
+    /// training sample. Only the first input is watched.
+    pub range: Option<[f32; 2]>,
+}
+
+/// One output tensor.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputSection {
+    /// The graph's name for it.
+    pub name: String,
+    /// Element type.
+    pub datatype: Datatype,
+    /// Row-major, −1 for the batch dimension, which may only stand first.
+    pub shape: Vec<i64>,
+    /// Class names of a classifier, in order.
+    #[serde(default)]
+    pub labels: Vec<String>,
+}
+
+/// What a device must have.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequirementsSection {
+    /// The ONNX operator set that the model was exported for.
+    pub opset: Option<u32>,
+    /// The oldest agent that can run it, as in `"0.1.0"`.
+    pub agent_min: Option<String>,
+    /// Memory that the device must have in all, MiB.
+    pub memory_mib_min: Option<u32>,
+    /// Labels that the device must have.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+impl Description {
+    /// Reads and checks a description.
+    ///
+    /// # Errors
+    /// One sentence that names the key, with its line where TOML knows it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let description: Self =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        description.validate()?;
+        Ok(description)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let inputs = self.inputs.iter().map(|t| ("inputs", &t.name, &t.shape));
+        let outputs = self.outputs.iter().map(|t| ("outputs", &t.name, &t.shape));
+        for (key, empty) in
+            [("inputs", self.inputs.is_empty()), ("outputs", self.outputs.is_empty())]
+        {
+            if empty {
+                return Err(format!("{key}: at least one [[{key}]] is needed"));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for (key, name, shape) in inputs.chain(outputs) {
+            check_shape(shape)
+                .map_err(|what| format!("{key} {name:?}: shape {shape:?}: {what}"))?;
+            if !names.insert((key, name)) {
+                return Err(format!("{key} {name:?} is there twice"));
+            }
+        }
+        for input in &self.inputs {
+            if let Some([low, high]) = input.range
+                && !(low.is_finite() && high.is_finite() && low < high)
+            {
+                let name = &input.name;
+                return Err(format!("inputs {name:?}: range [{low}, {high}] must rise"));
+            }
+        }
+        self.check_classes()?;
+        if !(WINDOW_ROWS_MIN..=ROWS_MAX).contains(&self.window_rows) {
+            let rows = self.window_rows;
+            return Err(format!("window_rows = {rows}: {WINDOW_ROWS_MIN} to {ROWS_MAX}"));
+        }
+        if let Some(text) = &self.requirements.agent_min {
+            text.parse::<AgentVersion>()
+                .map_err(|error| format!("requirements.agent_min = {text:?}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn check_classes(&self) -> Result<(), String> {
+        for output in self.output_specs() {
+            let (name, classes, labels) = (&output.name, output.row_len(), output.labels.len());
+            if labels != 0 && labels != classes {
+                return Err(format!("outputs {name:?}: {labels} labels for {classes} classes"));
+            }
+        }
+        let watched = &self.outputs[0];
+        if self.task == Task::Classification && watched.datatype != Datatype::Fp32 {
+            return Err(format!(
+                "outputs {:?}: datatype {}: a classifier's first output must be FP32 probabilities",
+                watched.name, watched.datatype
+            ));
+        }
+        Ok(())
+    }
+
+    /// The inputs as they stand in the manifest.
+    pub fn input_specs(&self) -> Vec<TensorSpec> {
+        let spec = |input: &InputSection| TensorSpec {
+            name: input.name.clone(),
+            datatype: input.datatype,
+            shape: input.shape.clone(),
+            labels: Vec::new(),
+        };
+        self.inputs.iter().map(spec).collect()
+    }
+
+    /// The outputs as they stand in the manifest.
+    pub fn output_specs(&self) -> Vec<TensorSpec> {
+        let spec = |output: &OutputSection| TensorSpec {
+            name: output.name.clone(),
+            datatype: output.datatype,
+            shape: output.shape.clone(),
+            labels: output.labels.clone(),
+        };
+        self.outputs.iter().map(spec).collect()
+    }
+
+    pub(super) fn manifest(&self, files: Vec<FileEntry>) -> Manifest {
+        Manifest {
+            model: self.name.clone(),
+            version: self.version.clone(),
+            engine: super::ENGINE.into(),
+            task: self.task,
+            files,
+            inputs: self.input_specs(),
+            outputs: self.output_specs(),
+            gates: self.gates,
+            window_rows: self.window_rows,
+        }
+    }
+
+    pub(super) fn requirements(&self) -> Requirements {
+        let section = &self.requirements;
+        Requirements {
+            engines: vec![super::ENGINE.into()],
+            opset: section.opset,
+            // Parsed before.
+            agent_min: section.agent_min.as_ref().and_then(|text| text.parse().ok()),
+            memory_mib_min: section.memory_mib_min,
+            labels: section.labels.clone(),
+        }
+    }
+}
+
+fn check_shape(shape: &[i64]) -> Result<(), &'static str> {
+    // 2³¹ elements are beyond any device; the product must not overflow either.
+    const ELEMENTS_MAX: i64 = 1 << 31;
+    let Some((first, rest)) = shape.split_first() else {
+        return Err("at least the batch dimension is needed, as in [-1, 64]");
+    };
+    if *first != -1 && *first < 1 || rest.iter().any(|dim| *dim < 1) {
+        return Err("dimensions are 1 or more; only the first may be -1, the batch");
+    }
+    let known = shape.iter().filter(|dim| **dim > 0);
+    let elements = known.into_iter().try_fold(1_i64, |product, dim| product.checked_mul(*dim));
+    match elements {
+        Some(elements) if elements <= ELEMENTS_MAX => Ok(()),
+        _ => Err("more than 2^31 elements"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+name = "digits"
+version = "1.0.0"
+model = "model.onnx"
+golden = "golden.npz"
+task = "classification"
+[[inputs]]
+name = "pixels"
+datatype = "FP32"
+shape = [-1, 64]
+[[outputs]]
+name = "probabilities"
+datatype = "FP32"
+shape = [-1, 10]
+"#;
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        let description = Description::parse(GOOD).unwrap();
+        assert_eq!(description.window_rows, WINDOW_ROWS);
+        assert_eq!(description.gates, Gates::default());
+        assert_eq!(description.requirements().engines, ["tract-onnx"]);
+    }
+
+    #[test]
+    fn gates_and_requirements_can_be_given() {
+        let more = "[gates.trial]\nseconds_min = 5\n[requirements]\nagent_min = '0.2.0'\n\
+                    [requirements.labels]\nhw = 'pi4'";
+        let description = Description::parse(&format!("{GOOD}{more}")).unwrap();
+        assert_eq!(description.gates.trial.seconds_min, 5);
+        assert_eq!(description.gates.trial.samples_min, Gates::default().trial.samples_min);
+        assert_eq!(description.requirements().agent_min, Some(AgentVersion([0, 2, 0])));
+    }
+
+    #[test]
+    fn every_error_names_its_key() {
+        let cases = [
+            ("task = ", "taks = ", "unknown field `taks`"),
+            ("[-1, 64]", "[64, -1]", "inputs \"pixels\": shape [64, -1]: dimensions are 1 or more"),
+            ("[-1, 64]", "[]", "inputs \"pixels\": shape []: at least the batch dimension"),
+            ("[-1, 64]", "[-1, 4294967296, 4294967296]", "more than 2^31 elements"),
+            ("[-1, 10]", "[-1, 10]\nlabels = ['a']", "1 labels for 10 classes"),
+            ("[-1, 64]", "[-1, 64]\nrange = [1.0, 1.0]", "range [1, 1] must rise"),
+            ("version = \"1.0.0\"", "version = \"1/0\"", "\"1/0\" is no version"),
+            ("task = ", "window_rows = 9\ntask = ", "window_rows = 9: 50 to 16777215"),
+            ("\"FP32\"\nshape = [-1, 10]", "\"INT64\"\nshape = [-1, 10]", "must be FP32 probab"),
+            ("\"FP32\"", "\"FP16\"", "unknown variant `FP16`"),
+            ("[[outputs]]", "[gates.shadow]\nsamples = 3\n[[outputs]]", "unknown field `samples`"),
+            (
+                "[[outputs]]",
+                "[requirements]\nagent_min = '1'\n[[outputs]]",
+                "agent_min = \"1\": an",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            let error = Description::parse(&GOOD.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(expected), "{to}\n{error}");
+        }
+        let twice = GOOD.replace(
+            "[[outputs]]",
+            "[[inputs]]\nname = 'pixels'\ndatatype = 'FP32'\n\
+                                                 shape = [1]\n[[outputs]]",
+        );
+        assert_eq!(Description::parse(&twice).unwrap_err(), "inputs \"pixels\" is there twice");
+    }
+}

@@ -1,0 +1,218 @@
+//! Arrays out of a `.npz` file, as numpy's `savez` and `savez_compressed` write it.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use ndarray::{ArrayD, IxDyn, OwnedRepr};
+use ndarray_npy::{NpzReader, ReadNpyError, ReadNpzError, ReadableElement};
+use tidegate_wire::tensor::{Datatype, TensorData, TensorSpec};
+
+use super::error::BundleError;
+
+/// An opened `.npz`.
+pub(super) struct Npz {
+    path: PathBuf,
+    reader: NpzReader<BufReader<File>>,
+    names: Vec<String>,
+}
+
+/// How many rows an array has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// Any number where the tensor has a batch dimension, else the tensor as it is.
+    AsDeclared,
+    /// Any number, also of a tensor without a batch dimension.
+    Many,
+}
+
+/// Whether a tensor has a batch dimension, and the shape of one row.
+fn row_shape(spec: &TensorSpec) -> (bool, Vec<u64>) {
+    let batched = spec.shape.first() == Some(&-1);
+    let row = spec.shape.iter().skip(usize::from(batched));
+    (batched, row.map(|dim| dim.unsigned_abs()).collect())
+}
+
+/// One array: little-endian, row-major, whatever it was in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Array {
+    pub datatype: Datatype,
+    pub shape: Vec<u64>,
+    pub bytes: Vec<u8>,
+}
+
+impl Npz {
+    pub fn open(path: &Path) -> Result<Self, BundleError> {
+        let file =
+            File::open(path).map_err(|source| BundleError::Read { path: path.into(), source })?;
+        let not_npz = |error: ReadNpzError| BundleError::NotNpz {
+            path: path.into(),
+            what: error.to_string(),
+        };
+        let mut reader = NpzReader::new(BufReader::new(file)).map_err(not_npz)?;
+        let names = reader.names().map_err(not_npz)?;
+        Ok(Self { path: path.into(), reader, names })
+    }
+
+    /// Refuses arrays that nothing asked for: most often a misspelt name.
+    pub fn only(&self, known: &[String]) -> Result<(), BundleError> {
+        match self.names.iter().find(|name| !known.contains(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let known = quoted(known);
+                Err(self.wrong(format!("unknown array {name:?}: model.toml has {known}")))
+            }
+        }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|found| found == name)
+    }
+
+    /// The array `name`, of the tensor's type and shape.
+    pub fn tensor(
+        &mut self,
+        name: &str,
+        spec: &TensorSpec,
+        rows: Rows,
+    ) -> Result<Array, BundleError> {
+        if !self.has(name) {
+            let found = quoted(&self.names);
+            return Err(self.wrong(format!("the array {name:?} is missing; it has {found}")));
+        }
+        let array = self.array(name)?;
+        if array.datatype != spec.datatype {
+            let (found, wanted) = (numpy_name(array.datatype), numpy_name(spec.datatype));
+            let datatype = spec.datatype;
+            return Err(self.wrong(format!(
+                "the array {name:?} is {found}, model.toml says {datatype}: store it with \
+                 .astype({wanted:?})"
+            )));
+        }
+        let (batched, row) = row_shape(spec);
+        let found: &[u64] = match (rows, batched, array.shape.split_first()) {
+            (Rows::AsDeclared, false, _) => &array.shape,
+            (_, _, Some((_, rest))) => rest,
+            (_, _, None) => &[],
+        };
+        if array.shape.is_empty() || found != row {
+            let shape = &array.shape;
+            let row: Vec<String> = row.iter().map(u64::to_string).collect();
+            let rows = if batched || rows == Rows::Many { "rows, " } else { "" };
+            let row = row.join(", ");
+            return Err(self.wrong(format!(
+                "the array {name:?} has shape {shape:?}, model.toml asks for [{rows}{row}]"
+            )));
+        }
+        if array.shape[0] == 0 {
+            return Err(self.wrong(format!("the array {name:?} has no rows")));
+        }
+        Ok(array)
+    }
+
+    fn array(&mut self, name: &str) -> Result<Array, BundleError> {
+        // One of them fits or none; a wrong type is noticed in the header, before any data.
+        let attempt = self.read::<f32>(name, Datatype::Fp32, f32::to_le_bytes)?;
+        let attempt = match attempt {
+            Err(_) => self.read::<i64>(name, Datatype::Int64, i64::to_le_bytes)?,
+            done => done,
+        };
+        let attempt = match attempt {
+            Err(_) => self.read::<f64>(name, Datatype::Fp64, f64::to_le_bytes)?,
+            done => done,
+        };
+        let attempt = match attempt {
+            Err(_) => self.read::<i32>(name, Datatype::Int32, i32::to_le_bytes)?,
+            done => done,
+        };
+        let attempt = match attempt {
+            Err(_) => self.read::<u8>(name, Datatype::Uint8, u8::to_le_bytes)?,
+            done => done,
+        };
+        attempt.map_err(|descriptor| {
+            self.wrong(format!(
+                "the array {name:?} has the type {descriptor}: use float32, int64, float64, int32 \
+                 or uint8"
+            ))
+        })
+    }
+
+    /// The array if it has this element type, else the type that it has.
+    fn read<T: ReadableElement + Copy>(
+        &mut self,
+        name: &str,
+        datatype: Datatype,
+        to_bytes: impl Fn(T) -> <T as Bytes>::Le,
+    ) -> Result<Result<Array, String>, BundleError>
+    where
+        T: Bytes,
+    {
+        let array: Result<ArrayD<T>, _> = self.reader.by_name::<OwnedRepr<T>, IxDyn>(name);
+        match array {
+            Ok(array) => {
+                let shape = array.shape().iter().map(|dim| *dim as u64).collect();
+                let mut bytes = Vec::with_capacity(array.len() * datatype.width());
+                array.iter().for_each(|value| bytes.extend_from_slice(to_bytes(*value).as_ref()));
+                Ok(Ok(Array { datatype, shape, bytes }))
+            }
+            Err(ReadNpzError::Npy(ReadNpyError::WrongDescriptor(found))) => {
+                Ok(Err(found.to_string()))
+            }
+            Err(error) => Err(self.wrong(format!("the array {name:?} cannot be read: {error}"))),
+        }
+    }
+
+    pub fn wrong(&self, what: String) -> BundleError {
+        BundleError::Array { path: self.path.clone(), what }
+    }
+}
+
+/// What a number is in bytes.
+pub(super) trait Bytes {
+    type Le: AsRef<[u8]>;
+}
+
+macro_rules! bytes {
+    ($($number:ty)*) => {
+        $(impl Bytes for $number {
+            type Le = [u8; size_of::<$number>()];
+        })*
+    };
+}
+bytes!(f32 f64 i32 i64 u8);
+
+impl Array {
+    /// Every value as the drift sketches see it.
+    pub fn values(&self) -> Vec<f32> {
+        let chunks = self.bytes.chunks_exact(self.datatype.width());
+        // The chunks have the type's width.
+        let value = |chunk: &[u8]| match self.datatype {
+            Datatype::Fp32 => f32::from_le_bytes(chunk.try_into().expect("width 4")),
+            Datatype::Fp64 => f64::from_le_bytes(chunk.try_into().expect("width 8")) as f32,
+            Datatype::Int64 => i64::from_le_bytes(chunk.try_into().expect("width 8")) as f32,
+            Datatype::Int32 => i32::from_le_bytes(chunk.try_into().expect("width 4")) as f32,
+            Datatype::Uint8 => f32::from(chunk[0]),
+        };
+        chunks.map(value).collect()
+    }
+
+    pub fn named(self, name: &str) -> TensorData {
+        let Self { datatype, shape, bytes } = self;
+        TensorData { name: name.to_owned(), datatype, shape, bytes }
+    }
+}
+
+fn numpy_name(datatype: Datatype) -> &'static str {
+    match datatype {
+        Datatype::Fp32 => "float32",
+        Datatype::Fp64 => "float64",
+        Datatype::Int64 => "int64",
+        Datatype::Int32 => "int32",
+        Datatype::Uint8 => "uint8",
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    if names.is_empty() { "no arrays".into() } else { names.join(", ") }
+}

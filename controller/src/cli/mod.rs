@@ -1,0 +1,119 @@
+//! The command line: one file per group of commands.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage; a watched rollout that was taken back or cancelled
+//! ends with 3.
+
+mod agent;
+mod audit;
+mod connection;
+mod device;
+mod fleet;
+mod key;
+pub mod model;
+mod progress;
+mod rollout;
+mod root;
+mod serve;
+mod text;
+pub mod trust;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+First steps:
+  tidegate trust init --data ./fleet --fleet plant-7   keys and trust of a new fleet
+  tidegate serve --data ./fleet                        start the controller
+  tidegate device token --data ./fleet --uses 10       let ten devices in
+  tidegate model push ./digits --data ./fleet --key ./fleet-keys/publisher.pem
+  tidegate rollout start digits@1.0.0 --data ./fleet --why 'first install'
+  tidegate rollout status digits --watch --data ./fleet
+
+Every command explains itself with --help.";
+
+/// Ships machine-learning models to fleets of edge devices.
+///
+/// Models are signed by their publishers, brought out in waves, checked on every device on its
+/// own live data, and taken back by themselves when they regress.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Options),
+    Agent(agent::Options),
+    Trust(trust::Options),
+    Key(key::Options),
+    Model(model::Options),
+    Rollout(rollout::Options),
+    Device(device::Options),
+    Fleet(fleet::Options),
+    Audit(audit::Options),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(options) => serve::run(options),
+        Command::Agent(options) => agent::run(options),
+        Command::Trust(options) => trust::run(options),
+        Command::Key(options) => key::run(options),
+        Command::Model(options) => wait(model::run(options)),
+        Command::Rollout(options) => wait(rollout::run(options)),
+        Command::Device(options) => wait(device::run(options)),
+        Command::Fleet(options) => wait(fleet::run(options)),
+        Command::Audit(options) => wait(audit::run(options)),
+    }
+}
+
+/// Runs a command that talks to the controller. One thread is plenty for that.
+fn wait(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// `tidegate … | head` is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Writes to standard output; unlike `print!` a reader that went away is an error, not a panic.
+fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.to_string().trim_end())?;
+    Ok(())
+}
+
+/// Writes a value as JSON, indented.
+fn say_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
+    say(serde_json::to_string_pretty(value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,282 @@
+//! `tidegate model`: check, release and look at models.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tidegate_wire::{Digest, ModelName, Version};
+
+use super::connection::Connection;
+use super::text::{Table, now_ms, size};
+use super::{progress, root, say, say_json};
+use crate::api::types::{ModelDetail, ModelSummary, VersionSummary};
+use crate::bundle::check::{self, Checked};
+use crate::bundle::{Bundle, publish};
+use crate::client::Client;
+use crate::keys;
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate model check ./digits/1.1.0
+  tidegate model push ./digits/1.1.0 --key ./keys/publisher.pem
+  tidegate model list
+  tidegate model show digits@1.1.0 --json
+
+A model's folder has a model.toml, an ONNX file, a golden set and a reference sample:
+  name = \"digits\"
+  version = \"1.1.0\"
+  model = \"model.onnx\"
+  golden = \"golden.npz\"        # arrays input.<tensor> and output.<tensor>: what must come out
+  reference = \"reference.npz\"  # the training rows, for drift; may be left out
+  card = \"card.md\"             # for people; may be left out
+  task = \"classification\"      # or \"regression\"
+  [[inputs]]
+  name = \"pixels\"
+  datatype = \"FP32\"            # FP32, FP64, INT64, INT32, UINT8
+  shape = [-1, 64]             # -1 is the batch
+  [[outputs]]
+  name = \"probabilities\"
+  datatype = \"FP32\"
+  shape = [-1, 10]
+  [gates.shadow]               # what it must show on a device; may be left out
+  agreement_percent_min = 80";
+
+/// Check, release and look at models.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Options {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a model's folder as `push` does, without uploading anything.
+    ///
+    /// Loads the model with the engine that devices have, and compares its answers to the golden
+    /// inputs with the golden outputs.
+    Check {
+        /// The model's folder, with its model.toml.
+        dir: PathBuf,
+    },
+    /// Check a model, upload it and sign its release.
+    ///
+    /// The signature is made on this machine; the key never leaves it. Pushing twice changes
+    /// nothing. Nothing runs anywhere until a rollout is started.
+    Push {
+        /// The model's folder, with its model.toml.
+        dir: PathBuf,
+        /// The publisher's private key.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The fleet's root of trust; without it root.cose beside the key.
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
+    },
+    /// List the released models.
+    List,
+    /// Show one model, or one version of it.
+    Show {
+        /// The model, or model@version.
+        #[arg(value_name = "NAME[@VERSION]")]
+        model: ModelAndVersion,
+    },
+}
+
+/// `NAME` or `NAME@VERSION`.
+#[derive(Debug, Clone)]
+pub struct ModelAndVersion {
+    /// The model.
+    pub model: ModelName,
+    /// The version, if one was given.
+    pub version: Option<Version>,
+}
+
+impl FromStr for ModelAndVersion {
+    type Err = tidegate_wire::InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (model, version) = match text.split_once('@') {
+            Some((model, version)) => (model, Some(version.parse()?)),
+            None => (text, None),
+        };
+        Ok(Self { model: model.parse()?, version })
+    }
+}
+
+pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let Options { connection, command } = options;
+    match command {
+        Command::Check { dir } => check(&dir, connection.json)?,
+        Command::Push { dir, key, root } => push(&connection, &dir, &key, root.as_deref()).await?,
+        Command::List => {
+            let list = connection.client()?.models().await?;
+            if connection.json {
+                say_json(&list)?;
+            } else if list.models.is_empty() {
+                say("no models yet: release one with `tidegate model push DIR --key FILE`")?;
+            } else {
+                say(table(&list.models))?;
+            }
+        }
+        Command::Show { model } => show(&connection, &model).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(dir: &Path, json: bool) -> anyhow::Result<()> {
+    let bundle = Bundle::read(dir)?;
+    let checked = check::check(&bundle)?;
+    if json {
+        return say_json(&described(&bundle, &checked));
+    }
+    say_checked(&bundle, &checked)?;
+    say("nothing was uploaded: `tidegate model push` does that")
+}
+
+/// Checks, uploads and releases the model in `dir`, quietly; the root of trust lies beside the key.
+///
+/// # Errors
+/// Says what is wrong with the folder, the key or the controller.
+pub async fn publish(client: &Client, dir: &Path, key_file: &Path) -> anyhow::Result<Digest> {
+    let key = keys::read_private(key_file)?;
+    let bundle = Bundle::read(dir)?;
+    check::check(&bundle)?;
+    let now = now_ms() / 1000;
+    let standing = root::standing(client, key_file, None, now).await?;
+    let quiet = Arc::new(|_| {});
+    let published = publish::publish(client, &standing, &key, &bundle, now, quiet).await?;
+    Ok(published.artifact.digest)
+}
+
+async fn push(
+    connection: &Connection,
+    dir: &Path,
+    key_file: &Path,
+    root: Option<&Path>,
+) -> anyhow::Result<()> {
+    // Everything that can be wrong here, before anything that needs the network.
+    let key = keys::read_private(key_file)?;
+    let bundle = Bundle::read(dir)?;
+    let checked = check::check(&bundle)?;
+    let client = connection.client()?;
+    if !connection.json {
+        say_checked(&bundle, &checked)?;
+    }
+    let now = now_ms() / 1000;
+    let standing = root::standing(&client, key_file, root, now).await?;
+    let (bar, on_upload) = progress::upload_bar(connection.json);
+    let published = publish::publish(&client, &standing, &key, &bundle, now, on_upload).await;
+    bar.finish_and_clear();
+    let published = published?;
+    if connection.json {
+        let mut value = described(&bundle, &checked);
+        value["release"] = json!(published.release);
+        value["targets"] = json!(published.targets);
+        value["released_before"] = json!(published.before);
+        value["uploaded_bytes"] = json!(published.uploaded);
+        return say_json(&value);
+    }
+    let name = format!("{}@{}", bundle.manifest.model, bundle.manifest.version);
+    let uploaded = size(published.uploaded);
+    if published.before {
+        return say(format_args!(
+            "{name} was released before; nothing changed ({uploaded} uploaded)"
+        ));
+    }
+    let (release, targets) = (published.release, published.targets);
+    say(format_args!(
+        "released {name} as release {release} ({uploaded} uploaded, targets version {targets})"
+    ))?;
+    say(format_args!("next: tidegate rollout start {name} --why '…'"))
+}
+
+fn say_checked(bundle: &Bundle, checked: &Checked) -> anyhow::Result<()> {
+    let (model, version) = (&bundle.manifest.model, &bundle.manifest.version);
+    say(format_args!("{model}@{version}  {}", size(bundle.length())))?;
+    say(format_args!("artifact {}", bundle.digest()))?;
+    say(format_args!(
+        "golden set: {} rows as expected, off by at most {:.1e}; loaded in {:.1} ms, {:.1} µs a row",
+        checked.rows,
+        checked.worst,
+        checked.load.as_secs_f64() * 1e3,
+        checked.per_row.as_secs_f64() * 1e6,
+    ))?;
+    bundle.notes.iter().try_for_each(|note| say(format_args!("note: {note}")))
+}
+
+fn described(bundle: &Bundle, checked: &Checked) -> serde_json::Value {
+    json!({
+        "model": bundle.manifest.model,
+        "version": bundle.manifest.version,
+        "digest": bundle.digest(),
+        "bytes": bundle.length(),
+        "golden_rows": checked.rows,
+        "golden_worst": checked.worst,
+        "load_ms": checked.load.as_secs_f64() * 1e3,
+        "row_us": checked.per_row.as_secs_f64() * 1e6,
+        "notes": bundle.notes,
+    })
+}
+
+async fn show(connection: &Connection, wanted: &ModelAndVersion) -> anyhow::Result<()> {
+    let mut detail = connection.client()?.model(&wanted.model).await?;
+    if let Some(version) = &wanted.version {
+        let versions = &mut detail.summary.versions;
+        let known: Vec<String> = versions.iter().map(|found| found.version.to_string()).collect();
+        versions.retain(|found| found.version == *version);
+        if versions.is_empty() {
+            let (model, known) = (&wanted.model, known.join(", "));
+            anyhow::bail!("{model} has no version {version}, only {known}");
+        }
+        detail.rollouts.retain(|rollout| rollout.to == *version);
+    }
+    if connection.json {
+        return say_json(&detail);
+    }
+    say(table(std::slice::from_ref(&detail.summary)))?;
+    say_digests(&detail)?;
+    if !detail.rollouts.is_empty() {
+        say("")?;
+        say(super::rollout::table(&detail.rollouts))?;
+    }
+    Ok(())
+}
+
+fn say_digests(detail: &ModelDetail) -> anyhow::Result<()> {
+    if let Some(directive) = &detail.directive {
+        say(format_args!("\ndirected: generation {}", directive.generation.0))?;
+    }
+    say("")?;
+    let mut table = Table::new(&["VERSION", "ARTIFACT (SHA-256 of the manifest)"]);
+    for version in &detail.summary.versions {
+        table.row([version.version.to_string(), version.digest.to_string()]);
+    }
+    say(table)
+}
+
+fn table(models: &[ModelSummary]) -> Table {
+    let header = ["MODEL", "VERSION", "RELEASE", "SIZE", "ENGINE", "DEVICES", "NOTE"];
+    let mut table = Table::new(&header);
+    for model in models {
+        for version in &model.versions {
+            let VersionSummary { version, release, bytes, engine, devices, revoked, .. } = version;
+            let note = revoked.as_ref().map(|why| format!("revoked: {why}")).unwrap_or_default();
+            table.row([
+                model.model.to_string(),
+                version.to_string(),
+                release.to_string(),
+                size(*bytes),
+                engine.clone(),
+                devices.to_string(),
+                note,
+            ]);
+        }
+    }
+    table
+}
