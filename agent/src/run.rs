@@ -214,11 +214,11 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let router = http::router(serving, http::Facts::default());
         let task = tokio::spawn(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(async {
+            let stop = async {
                 // Stopped by its end, too.
                 let _ = stopped.await;
-            });
-            if let Err(error) = served.await {
+            };
+            if let Err(error) = http::serve(listener, router, stop).await {
                 tracing::error!("the local API ended: {error}");
             }
         });
