@@ -5,6 +5,9 @@
 //! session has a credential that is drawn at the start and never leaves the process. Retained
 //! messages and sessions lie in files and survive a restart.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;

@@ -10,6 +10,7 @@ pub mod client;
 mod clock;
 pub mod config;
 pub mod data_dir;
+pub mod demo;
 pub mod ingest;
 pub mod journal;
 pub mod keys;
@@ -19,6 +20,8 @@ pub mod release;
 pub mod server;
 pub mod state;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 
 pub use config::{BrokerConfig, ServeConfig};
 pub use data_dir::{Founded, initialise};

@@ -103,9 +103,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("telemetry");
         filled(&folder);
-        fs::write(folder.join("conf"), b"nonsense").unwrap();
+        fs::remove_file(folder.join("db")).unwrap();
+        fs::create_dir(folder.join("db")).unwrap();
         let db = open(&folder).unwrap();
         assert!(db.get(b"key").unwrap().is_none());
-        assert!(dir.path().join("telemetry.damaged-1").join("conf").exists());
+        assert!(dir.path().join("telemetry.damaged-1").join("db").exists());
+    }
+
+    #[test]
+    fn a_database_that_somebody_has_open_is_not_taken_for_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("telemetry");
+        let _open = open(&folder).unwrap();
+        assert!(open(&folder).is_err());
+        assert!(!dir.path().join("telemetry.damaged-1").exists());
     }
 }
