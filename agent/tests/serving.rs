@@ -60,8 +60,11 @@ fn a_wrong_golden_set_fails() {
     assert_eq!(outcome.verdict, Err(Reason::SchemaMismatch));
     assert!(outcome.detail.contains("pixels"), "{}", outcome.detail);
     let mut golden = slot.golden();
-    golden.inputs[0].shape = vec![u64::MAX, 64];
-    assert_eq!(self_test(&loaded, &golden).verdict, Err(Reason::SchemaMismatch));
+    // As many bytes as needed, in another shape, or one that overflows.
+    for shape in [vec![32, 128], vec![64 * 64], vec![u64::MAX, 64]] {
+        golden.inputs[0].shape = shape;
+        assert_eq!(self_test(&loaded, &golden).verdict, Err(Reason::SchemaMismatch));
+    }
     let mut golden = slot.golden();
     golden.outputs.clear();
     assert_eq!(self_test(&loaded, &golden).verdict, Err(Reason::GoldenMismatch));

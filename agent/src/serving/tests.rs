@@ -102,6 +102,20 @@ fn answers_that_are_no_numbers_fail_the_trial() {
 }
 
 #[test]
+fn a_candidate_that_only_ever_says_one_class_fails_against_its_predecessor() {
+    let (serving, model, _windows) = on_trial();
+    let ask = |first: f32| {
+        serving.turn("echo", None).unwrap().infer_here(row(first), 1).unwrap();
+    };
+    (0..300).for_each(|index| ask(if index % 2 == 0 { 0.9 } else { 0.1 }));
+    serving.activate(&model, echo("2").0);
+    serving.start_trial(&model);
+    (0..300).for_each(|_| ask(0.9));
+    let (verdict, text) = serving.trial_verdict(&model, Instant::now()).unwrap();
+    assert_eq!(verdict, Verdict::Failed(Reason::PredictionDrift), "{text}");
+}
+
+#[test]
 fn a_candidate_that_fails_in_the_shadow_is_turned_down() {
     let (serving, model, _windows) = on_trial();
     let (candidate, _) = echo("2");
