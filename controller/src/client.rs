@@ -45,7 +45,7 @@ pub enum ClientError {
     )]
     Unreachable {
         /// The controller's address.
-        url: Url,
+        url: String,
         /// Why.
         cause: Cause,
     },
@@ -56,7 +56,7 @@ pub enum ClientError {
     )]
     Token {
         /// The controller's address.
-        url: Url,
+        url: String,
         /// What it said.
         error: String,
     },
@@ -75,7 +75,7 @@ pub enum ClientError {
     )]
     Answer {
         /// The controller's address.
-        url: Url,
+        url: String,
         /// What was asked for.
         path: String,
         /// What is wrong.
@@ -369,7 +369,7 @@ impl Client {
             Err(_) => format!("the controller at {} answered {path} with {status}", self.url),
         };
         Err(match status {
-            StatusCode::UNAUTHORIZED => ClientError::Token { url: self.url.clone(), error },
+            StatusCode::UNAUTHORIZED => ClientError::Token { url: self.url.to_string(), error },
             status => ClientError::Refused { status, error },
         })
     }
@@ -386,11 +386,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> ClientError {
-        ClientError::Unreachable { url: self.url.clone(), cause: Cause(error) }
+        ClientError::Unreachable { url: self.url.to_string(), cause: Cause(error) }
     }
 
     fn unclear(&self, path: &str, what: String) -> ClientError {
-        ClientError::Answer { url: self.url.clone(), path: format!("/{path}"), what }
+        ClientError::Answer { url: self.url.to_string(), path: format!("/{path}"), what }
     }
 }
 

@@ -115,9 +115,9 @@ impl Bundle {
         self.files.iter().find(|file| file.role == role)
     }
 
-    /// Bytes of the manifest and all files.
+    /// Bytes of all files.
     pub fn length(&self) -> u64 {
-        self.manifest_bytes.len() as u64 + self.manifest.length()
+        self.manifest.length()
     }
 }
 

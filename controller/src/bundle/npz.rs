@@ -41,6 +41,13 @@ pub(super) struct Array {
     pub bytes: Vec<u8>,
 }
 
+/// Reads an array of one element type, or says which type it has.
+type Reader = fn(&mut Npz, &str) -> Result<Result<Array, String>, BundleError>;
+
+/// The likeliest first.
+const READERS: [Reader; 5] =
+    [Npz::read::<f32>, Npz::read::<i64>, Npz::read::<f64>, Npz::read::<i32>, Npz::read::<u8>];
+
 impl Npz {
     pub fn open(path: &Path) -> Result<Self, BundleError> {
         let file =
@@ -112,48 +119,28 @@ impl Npz {
 
     fn array(&mut self, name: &str) -> Result<Array, BundleError> {
         // One of them fits or none; a wrong type is noticed in the header, before any data.
-        let attempt = self.read::<f32>(name, Datatype::Fp32, f32::to_le_bytes)?;
-        let attempt = match attempt {
-            Err(_) => self.read::<i64>(name, Datatype::Int64, i64::to_le_bytes)?,
-            done => done,
-        };
-        let attempt = match attempt {
-            Err(_) => self.read::<f64>(name, Datatype::Fp64, f64::to_le_bytes)?,
-            done => done,
-        };
-        let attempt = match attempt {
-            Err(_) => self.read::<i32>(name, Datatype::Int32, i32::to_le_bytes)?,
-            done => done,
-        };
-        let attempt = match attempt {
-            Err(_) => self.read::<u8>(name, Datatype::Uint8, u8::to_le_bytes)?,
-            done => done,
-        };
-        attempt.map_err(|descriptor| {
-            self.wrong(format!(
-                "the array {name:?} has the type {descriptor}: use float32, int64, float64, int32 \
-                 or uint8"
-            ))
-        })
+        let mut descriptor = String::new();
+        for read in READERS {
+            match read(self, name)? {
+                Ok(array) => return Ok(array),
+                Err(found) => descriptor = found,
+            }
+        }
+        Err(self.wrong(format!(
+            "the array {name:?} has the type {descriptor}: use float32, int64, float64, int32 or \
+             uint8"
+        )))
     }
 
     /// The array if it has this element type, else the type that it has.
-    fn read<T: ReadableElement + Copy>(
-        &mut self,
-        name: &str,
-        datatype: Datatype,
-        to_bytes: impl Fn(T) -> <T as Bytes>::Le,
-    ) -> Result<Result<Array, String>, BundleError>
-    where
-        T: Bytes,
-    {
+    fn read<T: Element>(&mut self, name: &str) -> Result<Result<Array, String>, BundleError> {
         let array: Result<ArrayD<T>, _> = self.reader.by_name::<OwnedRepr<T>, IxDyn>(name);
         match array {
             Ok(array) => {
                 let shape = array.shape().iter().map(|dim| *dim as u64).collect();
-                let mut bytes = Vec::with_capacity(array.len() * datatype.width());
-                array.iter().for_each(|value| bytes.extend_from_slice(to_bytes(*value).as_ref()));
-                Ok(Ok(Array { datatype, shape, bytes }))
+                let mut bytes = Vec::with_capacity(array.len() * T::DATATYPE.width());
+                array.iter().for_each(|value| value.append_to(&mut bytes));
+                Ok(Ok(Array { datatype: T::DATATYPE, shape, bytes }))
             }
             Err(ReadNpzError::Npy(ReadNpyError::WrongDescriptor(found))) => {
                 Ok(Err(found.to_string()))
@@ -167,19 +154,26 @@ impl Npz {
     }
 }
 
-/// What a number is in bytes.
-pub(super) trait Bytes {
-    type Le: AsRef<[u8]>;
+/// A number that tensors are made of.
+trait Element: ReadableElement + Copy {
+    const DATATYPE: Datatype;
+
+    /// Little-endian.
+    fn append_to(self, bytes: &mut Vec<u8>);
 }
 
-macro_rules! bytes {
-    ($($number:ty)*) => {
-        $(impl Bytes for $number {
-            type Le = [u8; size_of::<$number>()];
+macro_rules! elements {
+    ($($number:ty => $datatype:ident)*) => {
+        $(impl Element for $number {
+            const DATATYPE: Datatype = Datatype::$datatype;
+
+            fn append_to(self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_le_bytes());
+            }
         })*
     };
 }
-bytes!(f32 f64 i32 i64 u8);
+elements!(f32 => Fp32 f64 => Fp64 i32 => Int32 i64 => Int64 u8 => Uint8);
 
 impl Array {
     /// Every value as the drift sketches see it.

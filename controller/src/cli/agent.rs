@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
 use tidegate_agent::config::Config;
 
@@ -24,5 +23,7 @@ pub struct Options {
 
 pub(super) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let config = Config::load(&options.config)?;
+    tidegate_agent::log::start(&config.log)?;
+    tidegate_agent::run(config)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -100,7 +100,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             } else {
                 say(&issued.token)?;
                 let until = issued.expires_ms.map_or("revoked".to_owned(), time);
-                eprintln!("lets {uses} device(s) in until {until} UTC; it is not shown again");
+                let devices = if uses == 1 { "1 device".into() } else { format!("{uses} devices") };
+                eprintln!("lets {devices} in until {until} UTC; it is not shown again");
             }
         }
     }
@@ -179,7 +180,7 @@ fn show(detail: &DeviceDetail) -> anyhow::Result<()> {
             entry.version.to_string(),
             entry.rows.to_string(),
             entry.errors.to_string(),
-            format!("{:.1} µs", entry.median_us),
+            if entry.rows == 0 { "-".into() } else { format!("{:.1} µs", entry.median_us) },
             ago(entry.last_ms, now_ms),
         ]);
     }

@@ -46,6 +46,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(crate::demo::Options),
     Serve(serve::Options),
     Agent(agent::Options),
     Trust(trust::Options),
@@ -64,7 +65,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", describe(&error));
             ExitCode::FAILURE
         }
     }
@@ -72,6 +73,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Demo(options) => demo(options),
         Command::Serve(options) => serve::run(options),
         Command::Agent(options) => agent::run(options),
         Command::Trust(options) => trust::run(options),
@@ -87,6 +89,24 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 /// Runs a command that talks to the controller. One thread is plenty for that.
 fn wait(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// The demo has a controller in it, which wants more than one thread.
+fn demo(options: crate::demo::Options) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Runtime::new()?.block_on(crate::demo::run(options))
+}
+
+/// The error and its causes, leaving out what was said already.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// `tidegate … | head` is no failure.
@@ -110,10 +130,19 @@ fn say_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::{Context, anyhow};
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = Err::<(), _>(anyhow!("disk full")).context("cannot write x").unwrap_err();
+        assert_eq!(super::describe(&error), "cannot write x: disk full");
+        let error = error.context("the upload failed: cannot write x");
+        assert_eq!(super::describe(&error), "the upload failed: cannot write x: disk full");
     }
 }

@@ -13,8 +13,8 @@ use super::text::{Table, now_ms, span, time};
 use super::watch::{self, Ended};
 use super::{say, say_json};
 use crate::api::types::{
-    ReasonText, RolloutAct, RolloutCommand, RolloutDetail, RolloutDevice, RolloutStart,
-    RolloutStatus, RolloutSummary, WaveCounts, WaveProgress,
+    ComparisonView, DecisionView, ReasonText, RolloutAct, RolloutCommand, RolloutDetail,
+    RolloutDevice, RolloutStart, RolloutStatus, RolloutSummary, WaveCounts, WaveProgress,
 };
 use crate::client::Client;
 
@@ -257,15 +257,20 @@ pub fn table(rollouts: &[RolloutSummary]) -> Table {
     table
 }
 
+/// What it is.
+pub fn title(rollout: &RolloutSummary) -> String {
+    let RolloutSummary { id, model, from, to, .. } = rollout;
+    let from = from.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+    format!("rollout {id}: {model} {from} → {to}")
+}
+
 /// One line that says what it is and how it stands.
 pub fn headline(rollout: &RolloutSummary) -> String {
-    let RolloutSummary { id, model, from, to, status, .. } = rollout;
-    let from = from.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+    let status = rollout.status;
     let took = rollout.ended_ms.unwrap_or_else(now_ms).saturating_sub(rollout.started_ms);
-    let mut line =
-        format!("rollout {id}: {model} {from} → {to}, {}, {}", status.name(), span(took));
+    let mut line = format!("{}, {}, {}", title(rollout), status.name(), span(took));
     let why = reason_and_detail(rollout.reason.as_ref(), &rollout.detail);
-    if *status != RolloutStatus::Completed && !why.is_empty() {
+    if status != RolloutStatus::Completed && !why.is_empty() {
         line.push_str(&format!(": {why}"));
     }
     line
@@ -299,17 +304,29 @@ fn show(detail: &RolloutDetail) -> anyhow::Result<()> {
         ]);
     }
     say(format_args!("\n{waves}"))?;
-    if !detail.decision.text.is_empty() {
-        say(format_args!("\n{}: {}", detail.decision.kind, detail.decision.text))?;
+    let decision = decision_text(&detail.decision);
+    if !decision.is_empty() {
+        say(format_args!("\n{decision}"))?;
     }
     detail.decision.holds.iter().try_for_each(|hold| say(format_args!("  waits: {hold}")))?;
-    for comparison in &detail.comparisons {
-        let text = &comparison.text;
-        say(format_args!("  compared {}: {}, {text}", comparison.metric, comparison.outcome))?;
+    let mut comparisons = Table::new(&["COMPARED", "OUTCOME", "FIGURES"]);
+    for ComparisonView { metric, outcome, text } in &detail.comparisons {
+        // The text is a sentence of its own, which starts with the metric.
+        let figures = text.strip_prefix(metric.as_str()).and_then(|text| text.strip_prefix(": "));
+        let figures = figures.unwrap_or(text).to_owned();
+        comparisons.row([metric.clone(), outcome.clone(), figures]);
+    }
+    if !comparisons.is_empty() {
+        say(format_args!("\n{comparisons}"))?;
     }
     let mut devices = Table::new(&["DEVICE", "WAVE", "ONLINE", "STATE", "ACTIVE", "WHY"]);
     detail.devices.iter().for_each(|device| devices.row(cells(device)));
     say(format_args!("\n{devices}"))
+}
+
+/// What was decided last. What a hold waits for is listed on its own.
+pub fn decision_text(decision: &DecisionView) -> String {
+    if decision.holds.is_empty() { decision.text.clone() } else { "on hold".to_owned() }
 }
 
 /// `3 fetching, 1 trial, 2 not started`.

@@ -1,5 +1,6 @@
 //! `tidegate serve`: the controller.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +16,9 @@ use crate::server::Server;
 
 /// Where the HTTP API listens by default: where the command line looks for it.
 const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
+
+/// What is logged by default; the broker has a line for every connection, which says little.
+const LOG: &str = "info,mqtt5=warn";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,8 +56,10 @@ pub struct Options {
 
 pub(super) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let config = config(options)?;
-    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| LOG.into());
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    log.with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config))?;
     Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::rollout::{headline, on_their_way};
+use super::rollout::{decision_text, headline, on_their_way, title};
 use super::say;
 use super::text::span;
 use crate::api::types::{RolloutDetail, RolloutStatus, WaveProgress, WaveStage};
@@ -83,8 +83,8 @@ struct Bars {
 impl Bars {
     fn new(detail: &RolloutDetail) -> Self {
         let screen = MultiProgress::new();
-        let title = screen.add(text_line());
-        title.set_message(headline(&detail.summary));
+        let heading = screen.add(text_line());
+        heading.set_message(title(&detail.summary));
         let bar = |wave: &WaveProgress| {
             let bar = screen.add(ProgressBar::new(1));
             bar.set_style(style("  {prefix:<24} {bar:30} {pos:>3}/{len:<3} {msg}"));
@@ -93,6 +93,8 @@ impl Bars {
         };
         let waves = detail.progress.iter().map(bar).collect();
         let decision = screen.add(text_line());
+        // Its line stays on the screen with the others.
+        heading.abandon();
         Self { waves, decision, holds: Vec::new(), screen }
     }
 }
@@ -104,7 +106,7 @@ impl View for Bars {
             bar.set_position(u64::from(wave.counts.committed));
             bar.set_message(wave_text(wave));
         }
-        self.decision.set_message(decision_text(detail));
+        self.decision.set_message(decision_text(&detail.decision));
         let holds = &detail.decision.holds;
         while self.holds.len() < holds.len() {
             self.holds.push(self.screen.add(text_line()));
@@ -170,7 +172,9 @@ fn lines(detail: &RolloutDetail) -> Vec<Line> {
         })
         .collect();
     let holds = detail.decision.holds.iter().map(|hold| format!("  waits: {hold}"));
-    for text in [decision_text(detail)].into_iter().chain(holds).filter(|text| !text.is_empty()) {
+    for text in
+        [decision_text(&detail.decision)].into_iter().chain(holds).filter(|text| !text.is_empty())
+    {
         // Seconds and samples count up and down all the time; the words are what matters.
         let key = text.chars().filter(|c| !c.is_ascii_digit()).collect();
         lines.push(Line { key, text });
@@ -191,10 +195,6 @@ impl View for Objects {
         }
         Ok(())
     }
-}
-
-fn decision_text(detail: &RolloutDetail) -> String {
-    detail.decision.text.clone()
 }
 
 fn wave_text(wave: &WaveProgress) -> String {
@@ -251,7 +251,7 @@ mod tests {
         let first = lines(&detail(0, "soaks for 9 s"));
         let texts: Vec<&str> = first.iter().map(|line| line.text.as_str()).collect();
         let wave = "wave 1 (2 devices): open, 0/2 committed";
-        assert_eq!(texts, [wave, "hold", "  waits: soaks for 9 s"]);
+        assert_eq!(texts, [wave, "on hold", "  waits: soaks for 9 s"]);
         let keys = |lines: &[Line]| lines.iter().map(|line| line.key.clone()).collect::<Vec<_>>();
         assert_eq!(keys(&first), keys(&lines(&detail(0, "soaks for 8 s"))));
         assert_ne!(keys(&first), keys(&lines(&detail(1, "soaks for 8 s"))));
