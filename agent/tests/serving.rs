@@ -66,6 +66,9 @@ fn a_wrong_golden_set_fails() {
         assert_eq!(self_test(&loaded, &golden).verdict, Err(Reason::SchemaMismatch));
     }
     let mut golden = slot.golden();
+    golden.outputs[0].shape = vec![32, 20];
+    assert_eq!(self_test(&loaded, &golden).verdict, Err(Reason::SchemaMismatch));
+    let mut golden = slot.golden();
     golden.outputs.clear();
     assert_eq!(self_test(&loaded, &golden).verdict, Err(Reason::GoldenMismatch));
 }
