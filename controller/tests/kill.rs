@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tidegate_controller::api::types::{DeviceTokenRequest, RolloutStart};
 use tidegate_controller::cli;
 use tidegate_controller::client::Client;
-use tidegate_controller::demo::{Device, Feeder, Stream, drained, write_model};
+use tidegate_controller::demo::{Device, Feeder, Stream, settled, write_model};
 use tidegate_wire::Digest;
 use tidegate_wire::envelope::open;
 use tidegate_wire::manifest::Manifest;
@@ -28,9 +28,9 @@ const ROUNDS: u32 = 50;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Without soaks and with a short time-out, so that a rollout ends whatever was killed.
-const POLICY: &str = "device_timeout_seconds = 20\nmax_failures = 100\n\
-                      max_failed_percent = 100\nmin_committed_percent = 1\n\
-                      [[waves]]\npercent = 100\nsoak_seconds = 0\n";
+const POLICY: &str = "[[waves]]\npercent = 100\nsoak_seconds = 0\n[gate]\n\
+                      device_timeout_seconds = 20\nmax_failures = 100\n\
+                      max_failed_percent = 100\nmin_committed_percent = 1\n";
 
 fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_tidegate"))
@@ -63,8 +63,8 @@ impl Controller {
     }
 
     fn start(&mut self) {
-        let log = std::fs::File::options().create(true).append(true);
-        let log = log.open(self.data.with_extension("log")).unwrap();
+        let path = self.data.with_extension("log");
+        let log = std::fs::File::options().create(true).append(true).open(path).unwrap();
         let mut command = Command::new(program());
         command.arg("serve").arg("--data").arg(&self.data);
         command.args(["--http", &self.http.to_string(), "--broker", &self.broker.to_string()]);
@@ -120,8 +120,7 @@ impl World {
         let stream = Arc::new(Stream::read().unwrap());
         let (mut devices, mut urls, mut feeders) = (Vec::new(), Vec::new(), Vec::new());
         for index in 1..=DEVICES {
-            let mut device =
-                Device::prepare(&folder.join("devices"), index, &url, &token).unwrap();
+            let mut device = Device::prepare(&folder.join("devices"), index, &url, &token).unwrap();
             device.start(&program()).unwrap();
             let url = device.url().await.unwrap();
             let feeder = Feeder::new(stream.clone(), index as usize * 50, 100);
@@ -186,11 +185,12 @@ impl World {
         for feeder in &mut self.feeders {
             feeder.pause().await;
         }
-        let spooled = drained(&self.http, &self.urls).await.unwrap();
-        for (device, spooled) in self.devices.iter().zip(spooled) {
-            let stored = self.client.device(&device.id).await.unwrap().reports.received;
-            assert_eq!(stored, spooled, "acknowledged-stays, {}", device.id);
-            assert!(spooled > 0, "{} reported nothing", device.id);
+        let ids = self.devices.iter().map(|device| device.id.clone());
+        let devices: Vec<_> = ids.zip(self.urls.iter().cloned()).collect();
+        let deliveries = settled(&self.http, &self.client, &devices).await.unwrap();
+        for ((device, _), delivery) in devices.iter().zip(deliveries) {
+            assert_eq!(delivery.delivered, delivery.spooled, "acknowledged-stays, {device}");
+            assert!(delivery.spooled > 0, "{device} reported nothing");
         }
         for (feeder, device) in self.feeders.iter().zip(&self.devices) {
             let seen = feeder.seen();

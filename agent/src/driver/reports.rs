@@ -40,6 +40,7 @@ pub(super) struct Reports {
 /// What Prometheus is told.
 #[derive(Debug, Default)]
 struct Figures {
+    made: Gauge,
     spooled: Gauge,
     dropped: Gauge,
     link: Gauge,
@@ -67,8 +68,10 @@ impl Reports {
 
     /// Adds this room's figures to the agent's.
     pub(super) fn register(&self, metrics: &Metrics) {
-        let Figures { spooled, dropped, link } = &self.figures;
+        let Figures { made, spooled, dropped, link } = &self.figures;
         metrics.register(|registry| {
+            let text = "Reports that were ever put into the spool";
+            registry.register("reports_made", text, made.clone());
             let text = "Reports that wait for the controller";
             registry.register("reports_spooled", text, spooled.clone());
             let text = "Reports dropped unsent because the spool was full";
@@ -80,6 +83,7 @@ impl Reports {
 
     fn show(&self) {
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.figures.made.set(number(self.spool.seq_next()));
         self.figures.spooled.set(number(self.waiting()));
         self.figures.dropped.set(number(self.dropped()));
         self.figures.link.set(i64::from(self.link_up));

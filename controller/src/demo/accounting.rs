@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tidegate_wire::DeviceId;
 use tokio::time::Instant;
+
+use crate::client::Client;
 
 /// Longest wait for spools to run empty once the network is back.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Looks a quarter of a second apart that must show the same, so that figures of different moments
+/// are not compared.
+const LOOKS: u32 = 4;
 
 /// A device's spool, as its agent says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,24 +33,44 @@ pub async fn spool(http: &reqwest::Client, url: &str) -> anyhow::Result<Spool> {
         let value = value.with_context(|| format!("the agent at {url} has no metric {name}"))?;
         Ok(value.parse::<f64>()? as u64)
     };
-    Ok(Spool { ever: figure("tidegate_spool_seq_next")?, waiting: figure("tidegate_spool_reports")? })
+    Ok(Spool { ever: figure("tidegate_reports_made")?, waiting: figure("tidegate_reports_spooled")? })
 }
 
-/// Waits until every spool is empty, and says how many reports went through each.
-pub async fn drained(http: &reqwest::Client, urls: &[String]) -> anyhow::Result<Vec<u64>> {
+/// What went through one device's spool, and what the controller stored of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Reports that were ever put into the spool.
+    pub spooled: u64,
+    /// Different reports that the controller has stored.
+    pub delivered: u64,
+}
+
+/// Waits until every spool is empty and nothing new comes, then compares both sides' figures.
+///
+/// The applications must be silent; the last windows may still be closing.
+pub async fn settled(
+    http: &reqwest::Client,
+    client: &Client,
+    devices: &[(DeviceId, String)],
+) -> anyhow::Result<Vec<Delivery>> {
     let deadline = Instant::now() + DRAIN_MAX;
+    let (mut last, mut looks) = (Vec::new(), 0);
     loop {
-        let mut spools = Vec::new();
-        for url in urls {
-            spools.push(spool(http, url).await?);
+        let (mut deliveries, mut waiting) = (Vec::new(), 0);
+        for (id, url) in devices {
+            let spool = spool(http, url).await?;
+            let delivered = client.device(id).await?.reports.received;
+            deliveries.push(Delivery { spooled: spool.ever, delivered });
+            waiting += spool.waiting;
         }
-        if spools.iter().all(|spool| spool.waiting == 0) {
-            return Ok(spools.iter().map(|spool| spool.ever).collect());
+        looks = if waiting == 0 && deliveries == last { looks + 1 } else { 0 };
+        if looks == LOOKS {
+            return Ok(deliveries);
         }
         if Instant::now() > deadline {
-            let waiting: u64 = spools.iter().map(|spool| spool.waiting).sum();
             bail!("{waiting} reports still wait in spools after {} s", DRAIN_MAX.as_secs());
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        last = deliveries;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }

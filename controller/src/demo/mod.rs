@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-pub use accounting::drained;
+pub use accounting::{Delivery, settled};
 pub use device::Device;
 pub use feeder::{Feeder, Seen};
 pub use material::{Stream, write_model};

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use tidegate_wire::State;
 
 use super::Options;
-use super::accounting::{drained, spool};
+use super::accounting::{settled, spool};
 use super::device::Device;
 use super::feeder::{Feeder, Seen};
 use super::material::{Stream, write_model};
@@ -34,10 +34,11 @@ const OUTAGE: Duration = Duration::from_secs(5);
 const REQUESTS_PER_SECOND: u32 = 1_200;
 
 const ONE_WAVE: &str = "\
-device_timeout_seconds = 60
 [[waves]]
 percent = 100
 soak_seconds = 0
+[gate]
+device_timeout_seconds = 60
 ";
 
 /// A fleet, a controller and what has happened so far.
@@ -183,7 +184,7 @@ impl Scenario {
         let canaries = self.options.devices.min(2) as usize;
         let touched: Vec<_> = rollout.devices.iter().filter(|it| it.wave.is_some()).collect();
         self.expect(touched.len() == canaries, "1.2.0 reached more devices than its canaries");
-        let caught = touched.iter().all(|device| device.reason.is_some());
+        let caught = touched.iter().all(|device| device.state == "failed");
         self.expect(caught, "a canary did not turn 1.2.0 down by itself");
         let result = self.rollouts.last().context("the rollout was noted")?;
         let names: BTreeSet<_> = touched.iter().map(|it| it.device.to_string()).collect();
@@ -289,7 +290,7 @@ impl Scenario {
         if let Some(error) = seen.iter().find_map(|seen| seen.last_failure.as_ref()) {
             self.failures.push(format!("{failed} requests got no answer, the last one: {error}"));
         }
-        let (spooled, delivered) = counts;
+        let (spooled, delivered): (u64, u64) = counts;
         Ok(Summary {
             rollouts: std::mem::take(&mut self.rollouts),
             fleet: FleetResult {
@@ -338,14 +339,12 @@ impl Scenario {
     /// Policy of the waves 2, 50 %, 100 %, with a soak that a spectator can sit through.
     fn waves(&self) -> String {
         let canaries = self.options.devices.min(2);
-        let mut policy = format!(
-            "device_timeout_seconds = 60\nmax_failures = {canaries}\nsoak_seconds = 1\n\
-             [[waves]]\ndevices = {canaries}\n"
-        );
+        let mut policy = format!("[defaults]\nsoak_seconds = 1\n[[waves]]\ndevices = {canaries}\n");
         if self.options.devices > 4 {
             policy.push_str("[[waves]]\npercent = 50\n");
         }
-        policy.push_str("[[waves]]\npercent = 100\n");
+        policy.push_str("[[waves]]\npercent = 100\n[gate]\ndevice_timeout_seconds = 60\n");
+        policy.push_str(&format!("max_failures = {canaries}\n"));
         policy
     }
 
@@ -463,18 +462,15 @@ impl Scenario {
         for feeder in &mut self.feeders {
             feeder.pause().await;
         }
-        let spooled = drained(&self.http, &self.urls).await?;
-        let mut delivered = Vec::new();
-        for device in &self.devices {
-            delivered.push(self.client.device(&device.id).await?.reports.received);
-        }
-        let all: u64 = spooled.iter().sum();
-        self.screen.line(&format!(
-            "{all} reports spooled so far, {} delivered, each counted once",
-            delivered.iter().sum::<u64>()
-        ));
-        self.expect(spooled == delivered, "reports were lost or counted twice");
-        Ok((all, delivered.iter().sum()))
+        let ids = self.devices.iter().map(|device| device.id.clone());
+        let devices: Vec<_> = ids.zip(self.urls.iter().cloned()).collect();
+        let deliveries = settled(&self.http, &self.client, &devices).await?;
+        let spooled = deliveries.iter().map(|it| it.spooled).sum();
+        let delivered = deliveries.iter().map(|it| it.delivered).sum();
+        self.screen.line(&format!("{spooled} reports spooled so far, {delivered} delivered"));
+        let exact = deliveries.iter().all(|it| it.spooled == it.delivered);
+        self.expect(exact, "reports were lost or counted twice");
+        Ok((spooled, delivered))
     }
 
     fn seen(&self) -> Vec<Seen> {

@@ -1,9 +1,12 @@
 //! What is known of one device from what it said.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 use tidegate_drift::LatencySummary;
+use tidegate_rollout::Progress;
 use tidegate_wire::report::{Status, Transition, Window};
-use tidegate_wire::{ArtifactRef, Digest, ModelName, State};
+use tidegate_wire::{ArtifactRef, Digest, Generation, ModelName, Reason, State};
 
 use super::seen::{Novelty, Seen};
 
@@ -153,6 +156,27 @@ impl Steps {
             self.steps.remove(0);
         }
         self.steps.push((at, transition));
+    }
+
+    /// What became of an artifact while the device followed one of `generations`. It outlasts the
+    /// rollout, after which the device's status is about something else.
+    pub fn outcome(
+        &self,
+        artifact: &Digest,
+        generations: RangeInclusive<Generation>,
+    ) -> Option<Progress> {
+        let about = |step: &&Transition| {
+            step.artifact.as_ref().is_some_and(|about| about.digest == *artifact)
+                && generations.contains(&step.generation)
+        };
+        let steps = self.steps.iter().rev().map(|(_, step)| step).filter(about);
+        steps.map(|step| (step.state, step.reason)).find_map(|outcome| match outcome {
+            (State::Committed, _) => Some(Progress::Committed),
+            (State::Rejected | State::Reverted, Some(reason)) if reason != Reason::Superseded => {
+                Some(Progress::Failed(reason))
+            }
+            _ => None,
+        })
     }
 
     /// The figures behind the last refusal of an artifact.

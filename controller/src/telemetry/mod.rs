@@ -217,9 +217,10 @@ impl Telemetry {
     /// The fleet with regard to a rollout.
     pub fn fleet_view(&self, state: &State, rollout: &Rollout) -> FleetView {
         let memory = self.memory();
+        let generations = rollout.since..=rollout.generation;
         let view = |(id, device): (&DeviceId, &crate::state::Device)| {
-            let heard = memory.devices.get(id).and_then(|known| known.heard.as_ref());
-            let status = heard.map(|heard| &heard.status);
+            let known = memory.devices.get(id);
+            let status = known.and_then(|known| known.heard.as_ref()).map(|heard| &heard.status);
             let of_model = |status: &Status| {
                 let model = status.models.iter().find(|entry| entry.model == rollout.model)?;
                 Some(Progress::of(model, &rollout.to, rollout.since))
@@ -232,7 +233,11 @@ impl Telemetry {
                     true => Presence::Online,
                     false => Presence::Offline,
                 },
-                progress: status.and_then(of_model).unwrap_or(Progress::Untouched),
+                progress: known
+                    .filter(|_| !rollout.is_open())
+                    .and_then(|known| known.steps.outcome(&rollout.to.digest, generations.clone()))
+                    .or_else(|| status.and_then(of_model))
+                    .unwrap_or(Progress::Untouched),
             }
         };
         state.devices.iter().map(view).collect()

@@ -113,6 +113,11 @@ impl Spool {
         self.id
     }
 
+    /// The number of the next report: so many were ever put in.
+    pub fn seq_next(&self) -> u64 {
+        self.next_seq
+    }
+
     /// Reports that wait.
     pub fn len(&self) -> u64 {
         self.entries
@@ -148,11 +153,12 @@ impl Spool {
         let value =
             envelope::seal(&Report { fleet, device, spool, seq, oldest, dropped, at, body });
         self.make_room(value.len() as u64)?;
-        // The counter first: a number that was ever used is never used again.
-        self.db.insert(NEXT_SEQ, &(seq + 1).to_be_bytes())?;
-        self.next_seq = seq + 1;
         let len = value.len() as u64;
+        // A number that was ever used is never used again, and none is left out: after a crash
+        // between the two, the entry itself says what comes next.
+        self.next_seq = seq + 1;
         tree.insert(seq.to_be_bytes(), value)?;
+        self.db.insert(NEXT_SEQ, &(seq + 1).to_be_bytes())?;
         self.entries += 1;
         self.bytes += len;
         self.db.flush()?;
