@@ -31,7 +31,7 @@ use crate::state::{Decided, Ledger, Record};
 pub enum DataDirError {
     /// It was never founded.
     #[error(
-        "{path} is no controller's folder yet: run `tidegate trust init --data-dir {path}` first"
+        "{path} is no controller's folder yet: run `tidegate trust init --data {path} --fleet NAME` first"
     )]
     NotInitialised {
         /// The folder.

@@ -50,6 +50,7 @@ struct Refused {
 }
 
 /// What one message turned out to be.
+#[allow(clippy::large_enum_variant)] // It is taken apart at once.
 enum Said {
     Report(Report),
     Status(Status),

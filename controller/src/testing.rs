@@ -258,7 +258,7 @@ impl Session {
     pub async fn subscribe(&mut self, filter: &str) -> SubscribeReasonCode {
         self.client.try_subscribe(filter, QoS::AtLeastOnce).unwrap();
         let code = self.wait(|packet| match packet {
-            Packet::SubAck(ack) => Some(ack.return_codes[0].clone()),
+            Packet::SubAck(ack) => Some(ack.return_codes[0]),
             _ => None,
         });
         code.await.unwrap()
