@@ -52,9 +52,10 @@ impl Driver {
         let directive = verified.directive();
         let facts = &self.ctx.facts;
         let takes_us = directive.rule_for(&self.ctx.device, &facts.labels).is_some();
-        if !self.models.contains_key(&name) && !(takes_us && self.add_model(&name).await) {
-            return;
+        if takes_us && !self.models.contains_key(&name) {
+            self.add_model(&name).await;
         }
+        // Models of other devices are none of ours.
         let Some(model) = self.models.get_mut(&name) else { return };
         let known = model.directive.as_ref().map(|known| known.directive().generation);
         if known.is_some_and(|known| directive.generation < known) {
@@ -105,29 +106,25 @@ impl Driver {
         }
     }
 
-    /// Makes room for a model that this device has not had. False if that cannot be.
-    async fn add_model(&mut self, name: &ModelName) -> bool {
+    /// Begins with a model that this device has not had, if there is room.
+    async fn add_model(&mut self, name: &ModelName) {
         if self.models.len() >= MODELS_MAX {
             tracing::error!("{name} is left out: this device has {MODELS_MAX} models already");
-            return false;
+            return;
         }
-        self.recover_model(name).await
+        self.recover_model(name).await;
     }
 
     /// Brings a model back from disk and does what its machine asks for first.
-    pub(super) async fn recover_model(&mut self, name: &ModelName) -> bool {
+    pub(super) async fn recover_model(&mut self, name: &ModelName) {
         let recovered = match Model::recover(&self.ctx.store, name.clone()) {
             Ok(recovered) => recovered,
-            Err(error) => {
-                tracing::error!("{name} is left out: {error}");
-                return false;
-            }
+            Err(error) => return tracing::error!("{name} is left out: {error}"),
         };
         self.ctx.serving.announce(name);
         let mut model = recovered.model;
         model.begin_with(&mut self.ctx, recovered.effects).await;
         self.models.insert(name.clone(), model);
-        true
     }
 
     /// Reads the stored directives again after a restart. Their signatures are checked anew.

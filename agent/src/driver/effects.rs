@@ -162,11 +162,10 @@ impl Model {
         let transition = self.transition(&ctx.trusted, state, artifact, reason);
         let version = transition.artifact.as_ref().map_or("-", |it| it.version.as_str());
         let (name, detail) = (&self.name, &transition.detail);
+        let detail = if detail.is_empty() { detail.clone() } else { format!(" ({detail})") };
         match reason {
-            Some(reason) => {
-                tracing::warn!("{name} {version}: {state}: {reason}. {detail}");
-            }
-            None => tracing::info!("{name} {version}: {state}. {detail}"),
+            Some(reason) => tracing::warn!("{name} {version}: {state}: {reason}{detail}"),
+            None => tracing::info!("{name} {version}: {state}{detail}"),
         }
         ctx.reports.append(Body::Transition(transition));
         ctx.status_due = true;

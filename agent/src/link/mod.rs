@@ -3,6 +3,7 @@
 //! The seam has two sides: an [`Uplink`] takes publications and never waits, and [`LinkEvent`]s come
 //! out of a channel. [`mqtt`] is the real one; tests use channels.
 
+mod farewell;
 pub mod mqtt;
 
 use tidegate_wire::topic::Topic;

@@ -5,19 +5,20 @@
 //! connect, subscribe anew.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{
-    AsyncClient, BrokerSessionResumePolicy, ConnectReturnCode, ConnectionError,
-    DisconnectReasonCode, Event, EventLoop, LastWill, MqttOptions, Packet, PublishOptions,
-    StateError, SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, ConnectReturnCode, ConnectionError, DisconnectReasonCode, Event, EventLoop,
+    LastWill, MqttOptions, Packet, PublishOptions, StateError, SubscribeFilter,
+    SubscribeReasonCode,
 };
 use tidegate_wire::topic::{self, Topic};
 use tidegate_wire::{DeviceId, FleetId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::farewell::LastWord;
 use super::{Busy, Keep, LinkEvent, Uplink};
 use crate::clock::Backoff;
 
@@ -35,6 +36,11 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How long to stay away after another agent took the session, so that two with one id do not push
 /// each other out all the time.
 const TAKEN_OVER_WAIT: Duration = Duration::from_secs(30);
+/// A connection that lived for so long was a good one: only then do waits begin anew. Two agents with
+/// one id, or a broker that lets in and throws out, would make a storm otherwise.
+const GOOD_CONNECTION: Duration = Duration::from_secs(30);
+/// Connections that broke off soon after they came about, in a row, before that is called suspicious.
+const SHORT_LIVED_MAX: u32 = 3;
 /// How long saying goodbye may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
@@ -80,10 +86,20 @@ impl MqttLink {
     /// # Errors
     /// [`BadBroker`].
     pub fn start(config: MqttConfig, events: mpsc::Sender<LinkEvent>) -> Result<Self, BadBroker> {
-        let options = options(&config)?;
+        let mut options = options(&config)?;
+        let last_word = LastWord::default();
+        let listener = last_word.clone();
+        options.set_socket_connector(move |host, network| {
+            let listener = listener.clone();
+            async move {
+                let stream = rumqttc::default_socket_connect(host, network).await?;
+                stream.set_nodelay(true)?;
+                Ok(listener.listen(stream))
+            }
+        });
         let uplink = MqttUplink { fleet: config.fleet.clone(), client: Mutex::default() };
         let uplink = Arc::new(uplink);
-        let poller = Poller { config, options, uplink: Arc::clone(&uplink), events };
+        let poller = Poller { config, options, uplink: Arc::clone(&uplink), events, last_word };
         Ok(Self { uplink, poller: tokio::spawn(poller.run()) })
     }
 
@@ -128,11 +144,12 @@ fn options(config: &MqttConfig) -> Result<MqttOptions, BadBroker> {
     options
         .set_keep_alive(KEEP_ALIVE_SECONDS)
         .set_credentials(config.device.as_str(), config.password.clone())
-        .set_clean_start(false)
+        // The first connection of a process begins a session: the broker may have one from before,
+        // of which the client knows nothing, and it would then send nothing in it. No message is
+        // lost by that: directives are retained, and reports are in our spool until acknowledged.
+        // Every later connection resumes it, see `one_connection`.
+        .set_clean_start(true)
         .set_session_expiry_interval(Some(SESSION_SECONDS))
-        // After a restart the broker has a session and we have none. What was in flight is in our
-        // spool and is sent again, so that is no contradiction.
-        .set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly)
         .set_max_packet_size(Some(PACKET_MAX))
         .set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX)
         .set_connect_timeout(Duration::from_secs(10))
@@ -166,16 +183,33 @@ struct Poller {
     options: MqttOptions,
     uplink: Arc<MqttUplink>,
     events: mpsc::Sender<LinkEvent>,
+    last_word: LastWord,
 }
 
 impl Poller {
     async fn run(self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut short_lived = 0;
         let (mut client, mut eventloop) = self.connect_anew();
         loop {
-            let end = self.one_connection(&client, &mut eventloop, &mut backoff).await;
+            let mut up_since = None;
+            let end = self.one_connection(&client, &mut eventloop, &mut up_since).await;
             *self.uplink.client() = None;
+            match up_since.map(|since: Instant| since.elapsed() >= GOOD_CONNECTION) {
+                Some(true) => {
+                    backoff.reset();
+                    short_lived = 0;
+                }
+                Some(false) => short_lived += 1,
+                None => {}
+            }
             let device = &self.config.device;
+            if short_lived == SHORT_LIVED_MAX {
+                tracing::warn!(
+                    "the link broke off {short_lived} times soon after it came up: perhaps another \
+                     agent uses the device id {device}"
+                );
+            }
             let wait = match &end {
                 End::Closed => return,
                 End::TakenOver => {
@@ -218,22 +252,24 @@ impl Poller {
         &self,
         client: &AsyncClient,
         eventloop: &mut EventLoop,
-        backoff: &mut Backoff,
+        up_since: &mut Option<Instant>,
     ) -> End {
         loop {
             let event = match eventloop.poll().await {
                 Ok(Event::Incoming(packet)) => packet,
                 Ok(_) => continue,
+                Err(_) if self.last_word.was_taken_over() => return End::TakenOver,
                 Err(error) => return end_of(error),
             };
             let event = match event {
                 Packet::ConnAck(_) => {
-                    backoff.reset();
+                    eventloop.options.set_clean_start(false);
                     if self.subscribe(client).is_err() {
                         let why = "the subscriptions found no room".to_string();
                         return End::Stuck { why };
                     }
                     *self.uplink.client() = Some(client.clone());
+                    *up_since = Some(Instant::now());
                     LinkEvent::Up
                 }
                 Packet::SubAck(ack) => {
@@ -288,11 +324,10 @@ impl Poller {
 fn end_of(error: ConnectionError) -> End {
     match error {
         ConnectionError::RequestsDone => End::Closed,
-        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. })
-            if reason_code == DisconnectReasonCode::SessionTakenOver =>
-        {
-            End::TakenOver
-        }
+        ConnectionError::MqttState(StateError::ServerDisconnect {
+            reason_code: DisconnectReasonCode::SessionTakenOver,
+            ..
+        }) => End::TakenOver,
         // Polling on would meet the same collision, or the same mismatch, for ever.
         ConnectionError::MqttState(StateError::CollisionTimeout)
         | ConnectionError::SessionStateMismatch { .. }

@@ -1,0 +1,230 @@
+//! The MQTT link against a real broker that goes away, forgets, and lets two in with one id.
+#![allow(missing_docs)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mqtt5::broker::config::{BrokerConfig, StorageConfig};
+use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
+use rumqttc::mqttbytes::QoS;
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, PublishOptions};
+use tidegate_agent::link::mqtt::{MqttConfig, MqttLink};
+use tidegate_agent::link::{Keep, LinkEvent, Uplink};
+use tidegate_wire::topic::Topic;
+use tidegate_wire::{DeviceId, FleetId};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+fn fleet() -> FleetId {
+    "test".parse().unwrap()
+}
+
+fn device() -> DeviceId {
+    "pi-1".parse().unwrap()
+}
+
+fn status() -> Topic {
+    Topic::Status(device())
+}
+
+fn directive() -> Topic {
+    Topic::Directive("digits".parse().unwrap())
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("{what} never came"))
+}
+
+struct Broker {
+    address: SocketAddr,
+    shutdown: BrokerShutdownHandle,
+    task: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Broker {
+    /// A broker that knows nothing yet. Port 0 chooses a free one.
+    async fn start(listen: SocketAddr) -> Self {
+        let probe = TcpListener::bind(listen).await.unwrap();
+        let address = probe.local_addr().unwrap();
+        drop(probe);
+        let folder = tempfile::tempdir().unwrap();
+        let storage = StorageConfig::new().with_base_dir(folder.path().into());
+        let config = BrokerConfig::new().with_bind_address(address).with_storage(storage);
+        let mut broker = MqttBroker::with_config(config).await.unwrap();
+        let shutdown = broker.shutdown_handle();
+        let mut ready = broker.ready_receiver();
+        let task = tokio::spawn(async move { broker.run().await.unwrap() });
+        within("the broker", ready.wait_for(|ready| *ready)).await.unwrap();
+        Self { address, shutdown, task, _folder: folder }
+    }
+
+    async fn stop(self) {
+        self.shutdown.shutdown();
+        within("the broker's end", self.task).await.unwrap();
+    }
+}
+
+fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+struct Agent {
+    link: MqttLink,
+    events: mpsc::Receiver<LinkEvent>,
+}
+
+impl Agent {
+    fn start(broker: SocketAddr) -> Self {
+        let (sender, events) = mpsc::channel(64);
+        let config = MqttConfig {
+            broker: broker.to_string(),
+            fleet: fleet(),
+            device: device(),
+            password: "secret".to_string(),
+            last_will: b"gone".to_vec(),
+        };
+        Self { link: MqttLink::start(config, sender).unwrap(), events }
+    }
+
+    async fn next(&mut self) -> LinkEvent {
+        within("a link event", self.events.recv()).await.unwrap()
+    }
+
+    async fn until(&mut self, wanted: &LinkEvent) {
+        while self.next().await != *wanted {}
+    }
+
+    async fn message(&mut self) -> (Topic, Vec<u8>) {
+        loop {
+            if let LinkEvent::Message { topic, payload } = self.next().await {
+                return (topic, payload);
+            }
+        }
+    }
+
+    fn publish(&self, topic: &Topic, payload: &str, keep: Keep) {
+        self.link.uplink().try_publish(topic, payload.as_bytes().to_vec(), keep).unwrap();
+    }
+}
+
+/// The controller's side: sees what devices say, and says things.
+struct Controller {
+    client: AsyncClient,
+    seen: mpsc::UnboundedReceiver<(String, Vec<u8>)>,
+    task: JoinHandle<()>,
+}
+
+impl Controller {
+    async fn start(broker: SocketAddr) -> Self {
+        let mut options = MqttOptions::new("controller", (broker.ip().to_string(), broker.port()));
+        options.set_outgoing_inflight_upper_limit(64);
+        let (client, mut eventloop) = AsyncClient::builder(options).capacity(16).build();
+        let filter = format!("tidegate/{}/device/+/+", fleet());
+        client.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
+        let (sender, seen) = mpsc::unbounded_channel();
+        let (subscribed, ready) = tokio::sync::oneshot::channel();
+        let mut subscribed = Some(subscribed);
+        let task = tokio::spawn(async move {
+            while let Ok(event) = eventloop.poll().await {
+                match event {
+                    Event::Incoming(Packet::SubAck(_)) => {
+                        subscribed.take().into_iter().for_each(|tell| tell.send(()).unwrap());
+                    }
+                    Event::Incoming(Packet::Publish(publish)) => {
+                        let topic = String::from_utf8(publish.topic.to_vec()).unwrap();
+                        let _ = sender.send((topic, publish.payload.to_vec()));
+                    }
+                    _ => {}
+                }
+            }
+        });
+        within("the subscription", ready).await.unwrap();
+        Self { client, seen, task }
+    }
+
+    async fn say(&self, topic: &Topic, payload: &str) {
+        let options = PublishOptions::at_least_once().retain(true);
+        self.client.publish(topic.name(&fleet()), payload.to_string(), options).await.unwrap();
+    }
+
+    async fn saw(&mut self, topic: &Topic, payload: &str) {
+        let wanted = (topic.name(&fleet()), payload.as_bytes().to_vec());
+        within(payload, async { while self.seen.recv().await.unwrap() != wanted {} }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_pass_both_ways_also_after_a_restart_with_a_session_at_the_broker() {
+    let broker = Broker::start(any_port()).await;
+    let mut controller = Controller::start(broker.address).await;
+    let mut agent = Agent::start(broker.address);
+    agent.until(&LinkEvent::Up).await;
+    agent.publish(&status(), "here", Keep::Retain);
+    controller.saw(&status(), "here").await;
+    controller.say(&directive(), "go").await;
+    assert_eq!(agent.message().await, (directive(), b"go".to_vec()));
+    agent.publish(&status(), "goodbye", Keep::Retain);
+    agent.link.close().await;
+    // What was handed over before the goodbye arrives, and the will does not.
+    controller.saw(&status(), "goodbye").await;
+
+    // The broker still has a session, of which this process knows nothing.
+    let mut agent = Agent::start(broker.address);
+    agent.until(&LinkEvent::Up).await;
+    assert_eq!(agent.message().await, (directive(), b"go".to_vec()));
+    agent.publish(&status(), "back", Keep::Retain);
+    controller.saw(&status(), "back").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_lost_the_session_does_not_leave_the_agent_deaf() {
+    let broker = Broker::start(any_port()).await;
+    let address = broker.address;
+    let mut agent = Agent::start(address);
+    agent.until(&LinkEvent::Up).await;
+    broker.stop().await;
+    while !matches!(agent.next().await, LinkEvent::Down { .. }) {}
+    let uplink = agent.link.uplink();
+    assert!(uplink.try_publish(&status(), vec![], Keep::Retain).is_err());
+    // Another folder: it knows of no session and of no subscription.
+    let broker = Broker::start(address).await;
+    agent.until(&LinkEvent::Up).await;
+    let controller = Controller::start(broker.address).await;
+    controller.say(&directive(), "still there?").await;
+    assert_eq!(agent.message().await, (directive(), b"still there?".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_older_of_two_agents_with_one_id_is_told() {
+    let broker = Broker::start(any_port()).await;
+    let mut older = Agent::start(broker.address);
+    older.until(&LinkEvent::Up).await;
+    let mut younger = Agent::start(broker.address);
+    younger.until(&LinkEvent::Up).await;
+    older.until(&LinkEvent::TakenOver).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_is_gone_is_said_to_be_gone() {
+    let broker = Broker::start(any_port()).await;
+    let mut controller = Controller::start(broker.address).await;
+    // A runtime of its own, which ends as a process does: without a goodbye.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let address = broker.address;
+    let (up, is_up) = tokio::sync::oneshot::channel();
+    runtime.spawn(async move {
+        let mut agent = Agent::start(address);
+        agent.until(&LinkEvent::Up).await;
+        agent.publish(&status(), "here", Keep::Retain);
+        up.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    within("the link", is_up).await.unwrap();
+    controller.saw(&status(), "here").await;
+    runtime.shutdown_background();
+    controller.saw(&status(), "gone").await;
+    controller.task.abort();
+}
