@@ -177,11 +177,7 @@ async fn enrol(State((site, root)): Shared, body: Bytes) -> (StatusCode, Vec<u8>
     (StatusCode::OK, envelope::seal(&answer))
 }
 
-async fn file(
-    State((site, _)): Shared,
-    uri: Uri,
-    headers: HeaderMap,
-) -> (StatusCode, Vec<u8>) {
+async fn file(State((site, _)): Shared, uri: Uri, headers: HeaderMap) -> (StatusCode, Vec<u8>) {
     let mut site = site.lock().unwrap();
     site.asked.push(uri.path().to_string());
     // "pi-1:secret"
