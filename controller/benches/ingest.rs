@@ -30,8 +30,11 @@ const DEVICES: u64 = 16;
 const OPEN_MAX: usize = 256;
 
 /// What is measured: short reports, and windows of the digits model with its 64 features.
-const ROUNDS: [(&str, u64, fn() -> Body); 2] =
+const ROUNDS: [Round; 2] =
     [("transition", 4_000, transition), ("window of 64 features", 1_500, window)];
+
+/// Name, reports of each device, and what they say.
+type Round = (&'static str, u64, fn() -> Body);
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
