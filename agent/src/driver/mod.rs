@@ -292,6 +292,3 @@ async fn ended(refreshing: &mut Option<JoinHandle<Refreshed>>) -> Option<Refresh
         None => std::future::pending().await,
     }
 }
-
-#[cfg(test)]
-mod tests;
