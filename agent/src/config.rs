@@ -189,7 +189,7 @@ impl Config {
         let both = self.enrol_token.is_some() && self.enrol_token_file.is_some();
         let positive = "must be at least 1";
         [
-            (!http, "controller", "must start with http:// or https://, as in http://host:8460"),
+            (!http, "controller", "must start with http:// or https://, as in http://host:8080"),
             (both, "enrol_token", "is given twice: remove it or `enrol_token_file`"),
             (!(1..=64).contains(worker_threads), "worker_threads", "must be 1 to 64"),
             (self.data_dir.as_os_str().is_empty(), "data_dir", "must name a folder"),

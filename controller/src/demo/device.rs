@@ -44,15 +44,18 @@ impl Device {
         Ok(Self { id, folder, process: None })
     }
 
-    /// Starts the agent: this very program in the agent's role.
+    /// Starts the agent: `tidegate-agent`, or `tidegate` in the agent's role.
     pub fn start(&mut self, program: &Path) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(self.address_file());
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.folder.join("agent.log"))?;
-        let process = Command::new(program)
-            .arg("agent")
+        let mut command = Command::new(program);
+        if program.file_name().is_none_or(|name| name != "tidegate-agent") {
+            command.arg("agent");
+        }
+        let process = command
             .arg("--config")
             .arg(self.folder.join("agent.toml"))
             .stdin(Stdio::null())
@@ -63,6 +66,11 @@ impl Device {
             .with_context(|| format!("cannot start an agent from {}", program.display()))?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Child::id)
     }
 
     /// SIGKILL: no goodbye, nothing flushed.
