@@ -38,7 +38,7 @@ impl Machine {
             self.phase = Phase::Verifying;
             push(effects, Effect::Verify { slot, artifact });
         } else {
-            self.start_fetch(slot, artifact, effects);
+            self.start_fetch(slot, artifact, None, effects);
         }
     }
 
@@ -95,7 +95,10 @@ impl Machine {
             }
             None => push(effects, Effect::Deactivate),
         }
-        self.announce(artifact, effects);
+        // Said of the damaged one, wherever a candidate beside it is.
+        let reason = Some(reason);
+        let state = State::Reverted;
+        push(effects, Effect::Announce(Announcement { state, artifact: Some(artifact), reason }));
         push(effects, Effect::Reconsider);
     }
 }

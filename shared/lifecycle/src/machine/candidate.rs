@@ -94,7 +94,19 @@ impl Machine {
         let (Phase::Verifying, Some(candidate)) = (self.phase, self.record.candidate) else {
             return;
         };
-        self.record.set_slot(candidate.slot, Slot::Empty);
+        let Candidate { slot, artifact, .. } = candidate;
+        let was_whole = self.record.slot(slot).runnable() == Some(artifact);
+        if was_whole && reason != Reason::Revoked {
+            // Every byte was right once, so it is this disk that failed, not the artifact. A fleet
+            // that goes back must not lose a device to that. What is fetched now gets no second
+            // chance: the slot is only being filled then.
+            self.record.set_slot(slot, Slot::Filling(artifact));
+            self.persist(effects);
+            push(effects, Effect::EraseSlot(slot));
+            self.start_fetch(slot, artifact, Some(reason), effects);
+            return self.announce(artifact, effects);
+        }
+        self.record.set_slot(slot, Slot::Empty);
         self.reject(reason, effects);
     }
 

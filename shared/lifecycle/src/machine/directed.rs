@@ -67,9 +67,9 @@ impl Machine {
         if self.record.outcome != Some(outcome) {
             self.record.outcome = Some(outcome);
             self.persist(effects);
-            self.announce(artifact, effects);
+            self.announce_outcome(effects);
         } else if newer {
-            self.announce(artifact, effects);
+            self.announce_outcome(effects);
         }
     }
 
@@ -87,7 +87,7 @@ impl Machine {
         self.record.outcome = Some(Outcome { state, artifact, reason: Some(reason) });
         if newer {
             self.persist(effects);
-            self.announce(artifact, effects);
+            self.announce_outcome(effects);
         }
     }
 
@@ -98,7 +98,7 @@ impl Machine {
         if self.record.outcome != Some(outcome) {
             self.record.outcome = Some(outcome);
             self.persist(effects);
-            self.announce(artifact, effects);
+            self.announce_outcome(effects);
         }
     }
 
@@ -128,13 +128,19 @@ impl Machine {
             if !resumed {
                 push(effects, Effect::EraseSlot(slot));
             }
-            self.start_fetch(slot, artifact, effects);
+            self.start_fetch(slot, artifact, None, effects);
         }
         self.announce(artifact, effects);
     }
 
-    pub(super) fn start_fetch(&mut self, slot: SlotId, artifact: Digest, effects: &mut Effects) {
-        self.phase = Phase::Fetching { failures: 0, retry_at: None, waiting_for: None };
+    pub(super) fn start_fetch(
+        &mut self,
+        slot: SlotId,
+        artifact: Digest,
+        waiting_for: Option<Reason>,
+        effects: &mut Effects,
+    ) {
+        self.phase = Phase::Fetching { failures: 0, retry_at: None, waiting_for };
         push(effects, Effect::Fetch { slot, artifact });
     }
 }

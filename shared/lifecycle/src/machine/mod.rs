@@ -246,6 +246,14 @@ impl Machine {
         push(effects, Effect::Announce(announcement));
     }
 
+    /// Tells how the newest assignment ended. The phase may be about something else: a first model
+    /// stays on trial while another one is turned down.
+    fn announce_outcome(&self, effects: &mut Effects) {
+        let Some(Outcome { state, artifact, reason }) = self.record.outcome else { return };
+        let announcement = Announcement { state, artifact: Some(artifact), reason };
+        push(effects, Effect::Announce(announcement));
+    }
+
     fn candidate_in(&self, stage: Stage) -> Option<Candidate> {
         self.record.candidate.filter(|candidate| candidate.stage == stage)
     }

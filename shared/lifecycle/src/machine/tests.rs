@@ -184,6 +184,71 @@ fn a_damaged_active_model_gives_way_to_the_proven_one() {
 }
 
 #[test]
+fn a_rotten_slot_is_fetched_anew_once_and_the_way_back_stays_open() {
+    let mut machine = on_trial();
+    machine.step(0, Event::TrialPassed);
+    machine.step(0, directed(3, 1));
+    let effects = machine.step(0, Event::VerifyFailed(Reason::DigestMismatch));
+    assert_eq!(effects[0], Effect::Persist);
+    assert_eq!(effects[1], Effect::EraseSlot(SlotId::A));
+    assert_eq!(effects[2], Effect::Fetch { slot: SlotId::A, artifact: artifact(1) });
+    let (state, reason) = (State::Fetching, Some(Reason::DigestMismatch));
+    assert_eq!((machine.state(), machine.reason()), (state, reason));
+    // A crash meanwhile does not make it whole again.
+    let (mut again, effects) = restarted(&machine);
+    assert!(effects.contains(&Effect::Fetch { slot: SlotId::A, artifact: artifact(1) }));
+    // What came anew and is wrong again is the server's fault.
+    for machine in [&mut machine, &mut again] {
+        machine.step(0, Event::FetchFinished);
+        machine.step(0, Event::VerifyFailed(Reason::DigestMismatch));
+        assert_eq!(machine.state(), State::Rejected);
+        assert_eq!(machine.active(), Some((SlotId::B, artifact(2))));
+    }
+}
+
+#[test]
+fn a_revoked_model_is_not_fetched_again() {
+    let mut machine = on_trial();
+    machine.step(0, Event::TrialPassed);
+    machine.step(0, directed(3, 1));
+    let effects = machine.step(0, Event::VerifyFailed(Reason::Revoked));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Fetch { .. })));
+    assert_eq!(machine.reason(), Some(Reason::Revoked));
+}
+
+#[test]
+fn what_is_turned_down_is_said_of_it_while_a_first_model_is_on_trial() {
+    let (mut machine, _) = Machine::recover(None);
+    for event in [directed(1, 1), Event::FetchFinished, VERIFIED, Event::SelfTestPassed] {
+        machine.step(0, event);
+    }
+    let installable = Err(Reason::MetadataExpired);
+    let to = Assignment { artifact: artifact(2), since: Generation(2), installable };
+    let effects = machine.step(0, Event::Directed { generation: Generation(2), to: Some(to) });
+    let (state, reason) = (State::Rejected, Some(Reason::MetadataExpired));
+    let said = Announcement { state, artifact: Some(artifact(2)), reason };
+    assert!(effects.contains(&Effect::Announce(said)), "{effects:?}");
+    assert_eq!(machine.state(), State::Trial);
+}
+
+#[test]
+fn a_damaged_active_model_is_told_of_while_another_is_on_its_way() {
+    let mut machine = first_install();
+    machine.step(0, directed(2, 2));
+    let (mut machine, _) = restarted(&machine);
+    let effects = machine.step(0, Event::ActiveFailed(Reason::DigestMismatch));
+    let (state, reason) = (State::Reverted, Some(Reason::DigestMismatch));
+    let said = Announcement { state, artifact: Some(artifact(1)), reason };
+    assert!(effects.contains(&Effect::Announce(said)), "{effects:?}");
+    assert!(effects.contains(&Effect::Deactivate));
+    // The one on its way goes on, without a shadow: there is nothing to compare with.
+    for event in [Event::FetchFinished, VERIFIED, Event::SelfTestPassed] {
+        machine.step(0, event);
+    }
+    assert_eq!(machine.active(), Some((SlotId::B, artifact(2))));
+}
+
+#[test]
 fn the_directed_way_back_out_of_a_trial_is_immediate() {
     let mut machine = on_trial();
     let effects = machine.step(0, directed(3, 1));
@@ -221,7 +286,8 @@ fn actions() -> impl Strategy<Value = std::vec::Vec<Action>> {
         1 => reason.clone().prop_map(Event::VerifyFailed),
         1 => reason.clone().prop_map(Event::SelfTestFailed),
         1 => reason.clone().prop_map(Event::ShadowFailed),
-        1 => reason.prop_map(Event::TrialFailed),
+        1 => reason.clone().prop_map(Event::TrialFailed),
+        1 => reason.prop_map(Event::ActiveFailed),
         1 => Just(Event::TimerFired),
         1 => Just(Event::Stopping),
     ];
@@ -287,6 +353,9 @@ impl Device {
                 self.restart();
             }
         }
+        // Rot takes a model away whatever the machine does; until then there always is one.
+        let rotten = matches!(action, Action::Step(Event::ActiveFailed(_)));
+        self.was_committed &= !rotten || self.machine.active().is_some();
         self.was_committed |= self.machine.state() == State::Committed;
         if self.was_committed {
             assert!(self.machine.active().is_some(), "runnable-model");
