@@ -87,8 +87,7 @@ async fn committed(folder: &Path) -> (Server, Device) {
     let url = format!("http://{}", server.http_address());
     let client = Client::new(&url, Some(init.admin_token)).unwrap();
     let labels = Default::default();
-    let request =
-        DeviceTokenRequest { labels, uses: 1, expires_seconds: 600, why: String::new() };
+    let request = DeviceTokenRequest { labels, uses: 1, expires_seconds: 600, why: String::new() };
     let token = client.device_token(&request).await.unwrap().token;
     let mut device = Device::prepare(folder, 1, &url, &token).unwrap();
     device.start(&agent()).unwrap();

@@ -33,7 +33,10 @@ pub async fn spool(http: &reqwest::Client, url: &str) -> anyhow::Result<Spool> {
         let value = value.with_context(|| format!("the agent at {url} has no metric {name}"))?;
         Ok(value.parse::<f64>()? as u64)
     };
-    Ok(Spool { ever: figure("tidegate_reports_made")?, waiting: figure("tidegate_reports_spooled")? })
+    Ok(Spool {
+        ever: figure("tidegate_reports_made")?,
+        waiting: figure("tidegate_reports_spooled")?,
+    })
 }
 
 /// What went through one device's spool, and what the controller stored of it.

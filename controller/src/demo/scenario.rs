@@ -252,7 +252,8 @@ impl Scenario {
             }
         };
         self.devices[victim].kill().await?;
-        self.screen.line(&format!("{id} was in state {state} when it got SIGKILL; it starts again"));
+        self.screen
+            .line(&format!("{id} was in state {state} when it got SIGKILL; it starts again"));
         self.devices[victim].start(&self.program)?;
         self.urls[victim] = self.devices[victim].url().await?;
         let ready = format!("{}/v2/models/{MODEL}/ready", self.urls[victim]);
@@ -351,7 +352,8 @@ impl Scenario {
     async fn push(&mut self, trained: &str, version: &str) -> anyhow::Result<()> {
         let folder = write_model(&self.folder.path().join("models"), trained, version)?;
         let pushed = crate::cli::model::publish(&self.client, &folder, &self.publisher).await?;
-        self.screen.line(&format!("digits {version} is signed by its publisher: {}", short(&pushed)));
+        self.screen
+            .line(&format!("digits {version} is signed by its publisher: {}", short(&pushed)));
         Ok(())
     }
 
@@ -501,4 +503,3 @@ impl Scenario {
 fn short(digest: &tidegate_wire::Digest) -> String {
     digest.to_string()[..12].to_owned()
 }
-

@@ -75,9 +75,9 @@ impl RolloutScreen<'_> {
             bar.set_length(wave.counts.members.into());
             bar.set_position(wave.counts.committed.into());
             bar.set_message(format!("{} ({})", wave.stage.name(), wave.size));
-            if self.stages[index] != wave.stage {
-                self.stages[index] = wave.stage;
-                self.say_stage(index, wave.stage, wave.counts.members);
+            let before = std::mem::replace(&mut self.stages[index], wave.stage);
+            if before != wave.stage {
+                self.say_stage(index, before, wave.stage, wave.counts.members);
             }
         }
         let few = rollout.devices.len() <= NAMED_DEVICES_MAX;
@@ -93,7 +93,9 @@ impl RolloutScreen<'_> {
             }
             let line = match (&device.reason, device.state.as_str()) {
                 (Some(reason), _) => {
-                    format!("{id} turned {version} down: {} ({})", reason.text, device.detail)
+                    let figures = device.detail.split([';', '(']).next().unwrap_or_default();
+                    let figures = figures.trim();
+                    format!("{id} turned {version} down: {} ({figures})", reason.text)
                 }
                 (None, "shadow") => format!("{id} shows {version} its live inputs in the shadow"),
                 (None, "trial") => format!("{id} lets {version} answer, on probation"),
@@ -104,15 +106,18 @@ impl RolloutScreen<'_> {
         }
     }
 
-    fn say_stage(&self, index: usize, stage: WaveStage, members: u32) {
+    fn say_stage(&self, index: usize, before: WaveStage, stage: WaveStage, members: u32) {
         let wave = index + 1;
-        match stage {
-            WaveStage::Open => self.screen.line(&format!("wave {wave} opens: {members} devices")),
-            WaveStage::Soaking => self.screen.line(&format!("wave {wave} committed; it soaks")),
-            WaveStage::Done => self.screen.line(&format!("wave {wave} is done")),
-            WaveStage::Stopped => self.screen.line(&format!("wave {wave} is stopped")),
-            WaveStage::Planned | WaveStage::Soaked => {}
-        }
+        let text = match (before, stage) {
+            (_, WaveStage::Open) if index == 0 => format!("wave 1 opens: {members} devices"),
+            (_, WaveStage::Open) => format!("wave {wave} opens: {members} devices in all"),
+            (_, WaveStage::Soaking) => format!("wave {wave} has committed; it soaks"),
+            (_, WaveStage::Done) => format!("wave {wave} is done"),
+            (WaveStage::Planned, WaveStage::Stopped) => format!("wave {wave} stays closed"),
+            (_, WaveStage::Stopped) => format!("wave {wave} is stopped"),
+            (_, WaveStage::Planned | WaveStage::Soaked) => return,
+        };
+        self.screen.line(&text);
     }
 }
 
