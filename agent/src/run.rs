@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_trust::trusted::Recovered;
 use tidegate_trust::{TrustError, Trusted};
-use tidegate_wire::envelope;
+use tidegate_wire::{FleetId, envelope};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -19,10 +19,11 @@ use crate::http;
 use crate::link::mqtt::{BadBroker, MqttConfig, MqttLink};
 use crate::serving::Serving;
 use crate::store::Store;
+use crate::store::backlog::Backlog;
 use crate::store::files::StoreError;
 use crate::store::identity::{Enrolment, Identity, IdentityError};
 use crate::store::lock::LockError;
-use crate::store::spool::{Repair, Sender, Spool, SpoolError, SpoolLimits};
+use crate::store::spool::{Sender, SpoolLimits};
 use crate::upstream::{Upstream, UpstreamError, install_tls_provider};
 
 /// Closed windows that wait for the driver: two for each of 32 models, and as many again.
@@ -67,9 +68,6 @@ pub enum RunError {
     /// The controller gave a broker address that is none.
     #[error(transparent)]
     Broker(#[from] BadBroker),
-    /// The spool cannot be used.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
     /// The system gives no threads or no random numbers.
     #[error("the system cannot run the agent: {0}")]
     System(String),
@@ -116,7 +114,7 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
     install_tls_provider();
     let clock = Clock::start();
     let store = Store::open(&config.data_dir)?;
-    let boot = store.count_boot(clock.unix())?;
+    let boot = store.count_boot(clock.unix());
     let instance = getrandom::u64().map_err(|error| RunError::System(error.to_string()))?;
     let api = LocalApi::bind(&config, &store, boot).await?;
     tracing::info!("device {}: the local API listens on http://{}", config.device, api.address);
@@ -154,14 +152,14 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
         password: enrolment.password,
         last_will: envelope::seal(&facts.offline()),
     };
-    let spool = open_spool(&config, &store, &enrolment.fleet)?;
+    let backlog = backlog(&config, &store, enrolment.fleet);
     let link = MqttLink::start(mqtt, events)?;
     let parts = Parts {
         store,
         trusted,
         serving: api.serving,
         windows: api.windows,
-        spool,
+        backlog,
         uplink: link.uplink(),
         link: link_events,
         upstream,
@@ -192,7 +190,10 @@ impl LocalApi {
         let failed = |source| RunError::Listen { address: wanted, source };
         let listener = TcpListener::bind(wanted).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        store.publish_api_address(address)?;
+        if let Err(error) = store.publish_api_address(address) {
+            // A full disk: only those who look there for the address are worse off.
+            tracing::error!("{error}; the local API listens on {address}");
+        }
         let (sender, windows) = mpsc::channel(WINDOWS_WAITING);
         Ok(Self { listener, address, serving: Serving::new(sender, boot), windows })
     }
@@ -263,28 +264,12 @@ async fn admit(
     Ok(Admitted { enrolment, trusted })
 }
 
-fn open_spool(
-    config: &Config,
-    store: &Store,
-    fleet: &tidegate_wire::FleetId,
-) -> Result<Spool, RunError> {
+/// Where reports wait. A disk that does not work now is waited for: serving needs none.
+fn backlog(config: &Config, store: &Store, fleet: FleetId) -> Backlog {
     let limits = SpoolLimits {
         entries_max: config.reports.spool_entries_max,
         bytes_max: config.reports.spool_kib_max.saturating_mul(1024),
     };
-    let sender = Sender { fleet: fleet.clone(), device: config.device.clone() };
-    let (spool, repair) = Spool::open(&store.spool_folder(), sender, limits)?;
-    match repair {
-        None => {}
-        Some(Repair::SnapshotsRemoved) => {
-            tracing::warn!("the spool of unsent reports was repaired; nothing was lost");
-        }
-        Some(Repair::PutAside(folder)) => {
-            tracing::error!(
-                "the spool of unsent reports is damaged and was put aside as {}; a new one begins",
-                folder.display()
-            );
-        }
-    }
-    Ok(spool)
+    let sender = Sender { fleet, device: config.device.clone() };
+    Backlog::new(store.spool_folder(), sender, limits)
 }

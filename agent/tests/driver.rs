@@ -18,7 +18,8 @@ use tidegate_agent::enrol::{EnrolError, enrol};
 use tidegate_agent::link::LinkEvent;
 use tidegate_agent::serving::Serving;
 use tidegate_agent::store::Store;
-use tidegate_agent::store::spool::{Sender, Spool, SpoolLimits};
+use tidegate_agent::store::backlog::Backlog;
+use tidegate_agent::store::spool::{Sender, SpoolLimits};
 use tidegate_agent::upstream::Upstream;
 use tidegate_trust::Trusted;
 use tidegate_wire::policy::{Gates, ShadowPolicy, TrialPolicy};
@@ -78,9 +79,9 @@ impl Device {
         let trusted = Trusted::recover(trust.load().unwrap().unwrap()).unwrap().trusted;
         let sender = Sender { fleet: enrolment.fleet, device: config.device.clone() };
         let limits = SpoolLimits { entries_max: 1_000, bytes_max: 1 << 24 };
-        let (spool, _) = Spool::open(&store.spool_folder(), sender, limits).unwrap();
+        let backlog = Backlog::new(store.spool_folder(), sender, limits);
         let (windows, closed) = mpsc::channel(128);
-        let serving = Serving::new(windows, store.count_boot(0).unwrap());
+        let serving = Serving::new(windows, store.count_boot(0));
         let (publish, published) = mpsc::unbounded_channel();
         let (link, events) = mpsc::channel(64);
         let parts = Parts {
@@ -88,7 +89,7 @@ impl Device {
             trusted,
             serving: Arc::clone(&serving),
             windows: closed,
-            spool,
+            backlog,
             uplink: Arc::new(FakeUplink(publish)),
             link: events,
             upstream: upstream.with_credentials(config.device.clone(), enrolment.password),

@@ -14,6 +14,9 @@ use super::refresh::{self, Refreshed};
 /// Models on one device. Their states fit a status message, and no device serves more.
 const MODELS_MAX: usize = 32;
 
+/// Wait before a model that found no room on the disk is placed again, milliseconds.
+const PLACE_AGAIN_MS: u64 = 5_000;
+
 /// First and longest wait after a refresh that failed.
 pub(super) const REFRESH_RETRY: (Duration, Duration) =
     (Duration::from_secs(2), Duration::from_secs(300));
@@ -33,7 +36,8 @@ impl Driver {
             Err(error) => {
                 tracing::warn!("a directive for {name} is not followed: {error}");
                 let signature = [Reason::SignatureInvalid, Reason::ThresholdNotMet];
-                let news = self.unverified.get(&name) != Some(&payload);
+                let room = self.unverified.len() < MODELS_MAX;
+                let news = room && self.unverified.get(&name) != Some(&payload);
                 if signature.contains(&error.reason()) && news {
                     // The director's key may have been rotated: newer metadata would tell.
                     self.unverified.insert(name, payload);
@@ -52,9 +56,12 @@ impl Driver {
         let directive = verified.directive();
         let facts = &self.ctx.facts;
         let takes_us = directive.rule_for(&self.ctx.device, &facts.labels).is_some();
-        if takes_us && !self.models.contains_key(&name) {
-            self.add_model(&name).await;
+        if takes_us && !self.models.contains_key(&name) && !self.add_model(&name).await {
+            // Perhaps the disk is full. The broker does not say it again while the link lasts.
+            self.unplaced.insert(name, payload.to_vec());
+            return;
         }
+        self.unplaced.remove(&name);
         // Models of other devices are none of ours.
         let Some(model) = self.models.get_mut(&name) else { return };
         let known = model.directive.as_ref().map(|known| known.directive().generation);
@@ -106,13 +113,27 @@ impl Driver {
         }
     }
 
-    /// Begins with a model that this device has not had, if there is room.
-    async fn add_model(&mut self, name: &ModelName) {
+    /// Begins with a model that this device has not had. Whether there was room.
+    async fn add_model(&mut self, name: &ModelName) -> bool {
         if self.models.len() >= MODELS_MAX {
             tracing::error!("{name} is left out: this device has {MODELS_MAX} models already");
-            return;
+            return true;
         }
         self.recover_model(name).await;
+        self.models.contains_key(name)
+    }
+
+    /// Looks again at directives whose models could not be placed.
+    pub(super) async fn place(&mut self) {
+        let now = self.ctx.clock.ms();
+        if self.unplaced.is_empty() {
+            self.place_at = now + PLACE_AGAIN_MS;
+        } else if now >= self.place_at {
+            self.place_at = now + PLACE_AGAIN_MS;
+            for (name, payload) in std::mem::take(&mut self.unplaced) {
+                self.directive_arrived(name, payload).await;
+            }
+        }
     }
 
     /// Brings a model back from disk and does what its machine asks for first.
@@ -199,8 +220,8 @@ impl Driver {
             }
             Err(error) => {
                 tracing::warn!("no newer metadata: {error}");
-                // An answer that is bad is an answer; only silence leaves things open.
-                self.metadata_is_newest &= !error.is_unreachable();
+                // An answer that is bad is an answer.
+                self.metadata_is_newest &= !error.leaves_things_open();
                 self.retry_refresh();
             }
         }

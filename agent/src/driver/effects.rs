@@ -10,7 +10,7 @@ use tidegate_wire::report::Body;
 use tidegate_wire::{Digest, Reason, State};
 
 use super::context::Context;
-use super::model::{Model, Stall};
+use super::model::{Input, Model, Stall};
 use super::tasks::{self, Answer, Outcome};
 use crate::serving::LoadedModel;
 
@@ -20,7 +20,14 @@ const STALL_MS: (u64, u64) = (250, 30_000);
 impl Model {
     /// Takes an event and carries out what follows from it.
     pub(super) async fn take(&mut self, ctx: &mut Context, event: Event) {
-        self.waiting.push_back(event);
+        if let Event::Directed { generation: newest, .. } = event {
+            // It says all that earlier ones did: however long the disk is away, few events wait.
+            self.waiting.retain(|input| {
+                !matches!(input, Input::Event(Event::Directed { generation, .. })
+                    if *generation <= newest)
+            });
+        }
+        self.waiting.push_back(Input::Event(event));
         self.work_off(ctx).await;
     }
 
@@ -45,11 +52,17 @@ impl Model {
 
     async fn work_off(&mut self, ctx: &mut Context) {
         while self.stall.is_none() {
-            let Some(event) = self.waiting.pop_front() else { return };
+            let event = match self.waiting.pop_front() {
+                None => return,
+                Some(Input::Event(event)) => event,
+                Some(Input::Answer(answer)) => match self.event_of(answer) {
+                    None => continue,
+                    Some(event) => event,
+                },
+            };
             let effects = self.machine.step(ctx.clock.ms(), event);
             ctx.status_due |= !effects.is_empty();
             self.carry_out(ctx, effects.into_iter().collect()).await;
-            self.detail.clear();
         }
     }
 
@@ -91,6 +104,7 @@ impl Model {
             effects.pop_front();
             self.carry_out_one(ctx, effect).await;
         }
+        self.detail.clear();
         if self.machine.state() != State::Trial {
             self.previous = None;
         }
@@ -124,7 +138,7 @@ impl Model {
             Effect::StartTrial => ctx.serving.start_trial(&self.name),
             Effect::Reconsider => {
                 let again = self.directed(ctx);
-                self.waiting.extend(again);
+                self.waiting.extend(again.map(Input::Event));
             }
             Effect::Announce(announcement) => self.announce(ctx, announcement),
         }
@@ -152,7 +166,7 @@ impl Model {
             }
             Err((reason, detail)) => {
                 tracing::error!("{} cannot be loaded from {}: {detail}", self.name, slot.name());
-                self.waiting.push_back(Event::ActiveFailed(reason));
+                self.waiting.push_back(Input::Event(Event::ActiveFailed(reason)));
             }
         }
     }
@@ -195,12 +209,18 @@ impl Model {
         Some(Event::Directed { generation, to: Some(to) })
     }
 
-    /// Takes what came of a piece of work, unless it was let go meanwhile.
+    /// Takes what came of a piece of work.
     pub(super) async fn answered(&mut self, ctx: &mut Context, answer: Answer) {
+        self.waiting.push_back(Input::Answer(answer));
+        self.work_off(ctx).await;
+    }
+
+    /// What an answer means, unless its work was let go meanwhile.
+    fn event_of(&mut self, answer: Answer) -> Option<Event> {
         if answer.epoch != self.epoch {
-            return;
+            return None;
         }
-        let event = match answer.outcome {
+        Some(match answer.outcome {
             Outcome::Fetched(Ok(())) => Event::FetchFinished,
             Outcome::Fetched(Err(error)) => {
                 tracing::warn!("{} is not here yet: {error}", self.name);
@@ -228,8 +248,7 @@ impl Model {
                 self.detail = detail;
                 Event::SelfTestFailed(reason)
             }
-        };
-        self.take(ctx, event).await;
+        })
     }
 
     /// Looks at gates, deadlines and the disk.

@@ -31,7 +31,7 @@ use crate::fetch::Pace;
 use crate::link::{LinkEvent, Uplink};
 use crate::serving::Serving;
 use crate::store::Store;
-use crate::store::spool::Spool;
+use crate::store::backlog::Backlog;
 use crate::upstream::Upstream;
 
 use context::Context;
@@ -57,7 +57,7 @@ pub struct Parts {
     /// Windows that `serving` closed.
     pub windows: mpsc::Receiver<Window>,
     /// Unsent reports.
-    pub spool: Spool,
+    pub backlog: Backlog,
     /// The link's sending side.
     pub uplink: Arc<dyn Uplink>,
     /// The link's events.
@@ -79,6 +79,9 @@ pub struct Driver {
     answers: mpsc::UnboundedReceiver<Answer>,
     /// Directives whose signatures the present root does not explain.
     unverified: BTreeMap<ModelName, Vec<u8>>,
+    /// Directives for models that the disk has no room for, and when to try again.
+    unplaced: BTreeMap<ModelName, Vec<u8>>,
+    place_at: u64,
     refreshing: Option<JoinHandle<Refreshed>>,
     refresh_at: Option<u64>,
     refresh_backoff: Backoff,
@@ -126,11 +129,11 @@ impl Driver {
     /// Brings all models back from disk. When this returns, what was active answers again, or its
     /// machine has gone back to what does.
     pub async fn recover(config: &Config, parts: Parts) -> Self {
-        let Parts { store, trusted, serving, spool, uplink, upstream, api, instance, .. } = parts;
+        let Parts { store, trusted, serving, backlog, uplink, upstream, api, instance, .. } = parts;
         let (sender, answers) = mpsc::unbounded_channel();
         let clock = Clock::start();
         let (device, labels) = (config.device.clone(), config.labels.clone());
-        let reports = Reports::new(spool, uplink, device.clone(), clock);
+        let reports = Reports::new(backlog, uplink, device.clone(), clock);
         reports.register(serving.metrics());
         let names = store.models().unwrap_or_else(|error| {
             tracing::error!("{error}");
@@ -157,6 +160,8 @@ impl Driver {
             windows: parts.windows,
             answers,
             unverified: BTreeMap::new(),
+            unplaced: BTreeMap::new(),
+            place_at: 0,
             refreshing: None,
             refresh_at: Some(0),
             refresh_backoff: Backoff::new(REFRESH_RETRY.0, REFRESH_RETRY.1),
@@ -186,7 +191,9 @@ impl Driver {
                 () = &mut shutdown => return,
                 Some(event) = self.link.recv() => self.link_event(event).await,
                 Some(answer) = self.answers.recv() => self.answer(answer).await,
-                Some(window) = self.windows.recv() => self.ctx.reports.append(Body::Window(window)),
+                Some(window) = self.windows.recv(), if self.ctx.reports.takes_windows() => {
+                    self.ctx.reports.append(Body::Window(window));
+                }
                 refreshed = ended(&mut self.refreshing) => self.refreshed(refreshed).await,
                 () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
             }
@@ -212,9 +219,7 @@ impl Driver {
         self.ctx.reports.send_due();
         let status = Status { online: false, ..self.status() };
         self.ctx.reports.publish_status(&status);
-        if let Err(error) = self.ctx.reports.flush() {
-            tracing::error!("{error}");
-        }
+        self.ctx.reports.finish();
     }
 
     async fn tick(&mut self) {
@@ -226,6 +231,7 @@ impl Driver {
             model.tick(&mut self.ctx).await;
         }
         self.ctx.serving.close_windows(self.window_age_max);
+        self.place().await;
         self.start_refresh();
         let busy = |model: &Model| model.is_watched() || model.deadline().is_some();
         let tick = if self.models.values().any(busy) { TICK.0 } else { TICK.1 };
@@ -235,6 +241,9 @@ impl Driver {
     /// Hands the link what is due.
     fn send(&mut self) {
         self.ctx.reports.send_due();
+        if !self.ctx.reports.is_up() {
+            return;
+        }
         let now = self.ctx.clock.ms();
         if self.ctx.status_due || now.saturating_sub(self.status_at) >= self.heartbeat_ms {
             let status = self.status();

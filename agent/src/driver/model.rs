@@ -9,6 +9,7 @@ use tidegate_wire::report::{ModelStatus, Transition};
 use tidegate_wire::{ArtifactRef, Digest, ModelName, Reason, State, Version};
 use tokio::task::JoinHandle;
 
+use super::tasks::Answer;
 use crate::serving::LoadedModel;
 use crate::store::Store;
 use crate::store::files::StoreError;
@@ -37,12 +38,20 @@ pub(super) struct Model {
     pub(super) detail: String,
     /// Effects that wait for the disk, and when to try again.
     pub(super) stall: Option<Stall>,
-    /// What happened meanwhile.
-    pub(super) waiting: VecDeque<Event>,
+    /// What happened, and was not looked at yet.
+    pub(super) waiting: VecDeque<Input>,
     /// Why the newest directive is not followed yet: metadata is missing and cannot be had.
     pub(super) held: Option<Reason>,
     /// What the publishers call the artifacts that were met.
     versions: BTreeMap<Digest, Version>,
+}
+
+/// What a model has to look at.
+pub(super) enum Input {
+    Event(Event),
+    /// Whether it still counts is seen when its turn comes: what the machine decides before may let
+    /// go of what this is the answer to.
+    Answer(Answer),
 }
 
 /// Effects that could not be carried out because the record could not be written.

@@ -21,9 +21,15 @@ pub(super) enum RefreshError {
 }
 
 impl RefreshError {
-    /// Whether the server could not be asked, which passes.
-    pub(super) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Trust(TrustError::Fetch { reason: Reason::Unreachable, .. }))
+    /// Whether nothing was learnt: the server could not be asked, or the disk did not take what it
+    /// said. Both pass.
+    pub(super) fn leaves_things_open(&self) -> bool {
+        match self {
+            Self::Trust(error) => {
+                matches!(error, TrustError::Fetch { reason: Reason::Unreachable, .. })
+            }
+            Self::Store(_) => true,
+        }
     }
 }
 

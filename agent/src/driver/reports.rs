@@ -1,6 +1,5 @@
 //! Reports on their way to the controller: spooled first, sent then, forgotten when acknowledged.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,27 +12,21 @@ use super::send_window::SendWindow;
 use crate::clock::Clock;
 use crate::link::{Keep, Uplink};
 use crate::serving::Metrics;
-use crate::store::spool::{Spool, SpoolError};
+use crate::store::backlog::Backlog;
 
 /// Reports on their way at a time: 32 of the largest are 5 MB, of usual ones 64 KiB.
 const IN_FLIGHT_MAX: usize = 32;
 /// When the controller has not acknowledged a report, milliseconds: it answers within one second
 /// unless it is away or overloaded.
 const RESEND_AFTER_MS: u64 = 10_000;
-/// Reports that wait in memory while the disk takes nothing.
-const UNSPOOLED_MAX: usize = 64;
-
 /// The spool, and the link that empties it.
 pub(super) struct Reports {
-    spool: Spool,
+    backlog: Backlog,
     window: SendWindow,
     uplink: Arc<dyn Uplink>,
     device: DeviceId,
     clock: Clock,
     link_up: bool,
-    /// What the disk did not take, oldest first, with the time that it is from.
-    unspooled: VecDeque<(u64, Body)>,
-    lost: u64,
     figures: Figures,
 }
 
@@ -48,20 +41,19 @@ struct Figures {
 
 impl Reports {
     pub(super) fn new(
-        spool: Spool,
+        mut backlog: Backlog,
         uplink: Arc<dyn Uplink>,
         device: DeviceId,
         clock: Clock,
     ) -> Self {
+        backlog.retry(clock.ms());
         Self {
-            spool,
+            backlog,
             window: SendWindow::new(IN_FLIGHT_MAX, RESEND_AFTER_MS),
             uplink,
             device,
             clock,
             link_up: false,
-            unspooled: VecDeque::new(),
-            lost: 0,
             figures: Figures::default(),
         }
     }
@@ -83,7 +75,7 @@ impl Reports {
 
     fn show(&self) {
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        self.figures.made.set(number(self.spool.seq_next()));
+        self.figures.made.set(number(self.backlog.seq_next()));
         self.figures.spooled.set(number(self.waiting()));
         self.figures.dropped.set(number(self.dropped()));
         self.figures.link.set(i64::from(self.link_up));
@@ -101,61 +93,47 @@ impl Reports {
 
     /// Reports that wait, on disk or in memory.
     pub(super) fn waiting(&self) -> u64 {
-        self.spool.len() + self.unspooled.len() as u64
+        self.backlog.len()
     }
 
     /// Reports that were dropped unsent.
     pub(super) fn dropped(&self) -> u64 {
-        self.spool.dropped() + self.lost
+        self.backlog.dropped()
     }
 
-    /// Puts a report on the disk; one that the disk does not take waits in memory.
+    /// Whether closed windows should be appended now; if not, they wait where they are.
+    pub(super) fn takes_windows(&self) -> bool {
+        self.backlog.takes_windows()
+    }
+
+    /// Puts a report on the disk, or next in line for it.
     pub(super) fn append(&mut self, body: Body) {
-        self.unspooled.push_back((self.clock.unix(), body));
-        self.retry_unspooled();
-        if self.unspooled.len() > UNSPOOLED_MAX {
-            self.unspooled.pop_front();
-            self.lost += 1;
-        }
-    }
-
-    fn retry_unspooled(&mut self) {
-        while let Some((at, body)) = self.unspooled.front() {
-            if let Err(error) = self.spool.append(*at, body.clone()) {
-                tracing::error!("{error}: {} reports wait in memory", self.unspooled.len());
-                return;
-            }
-            self.unspooled.pop_front();
-        }
+        self.backlog.append(self.clock.ms(), self.clock.unix(), body);
     }
 
     /// Sends what is due.
     pub(super) fn send_due(&mut self) {
-        self.retry_unspooled();
+        let now = self.clock.ms();
+        self.backlog.retry(now);
         self.show();
-        if !self.link_up || self.spool.is_empty() {
+        if !self.link_up {
             return;
         }
-        let now = self.clock.ms();
         let topic = Topic::Report(self.device.clone());
-        for seq in self.window.due(now, self.spool.seqs()) {
-            match self.spool.sealed(seq) {
-                Ok(Some(bytes)) => {
+        for seq in self.window.due(now, self.backlog.seqs()) {
+            match self.backlog.on_spool(now, |spool| spool.sealed(seq)) {
+                Some(Some(bytes)) => {
                     if self.uplink.try_publish(&topic, bytes, Keep::Pass).is_err() {
                         return;
                     }
                     self.window.sent(seq, now);
                 }
-                Ok(None) => self.discard(seq),
-                Err(error) => return tracing::error!("{error}"),
+                Some(None) => {
+                    tracing::error!("report {seq} in the spool cannot be read; it is dropped");
+                    self.backlog.on_spool(now, |spool| spool.discard(seq));
+                }
+                None => return,
             }
-        }
-    }
-
-    fn discard(&mut self, seq: u64) {
-        tracing::error!("report {seq} in the spool cannot be read; it is dropped");
-        if let Err(error) = self.spool.discard(seq) {
-            tracing::error!("{error}");
         }
     }
 
@@ -165,21 +143,25 @@ impl Reports {
             Ok(ack) => ack,
             Err(error) => return tracing::warn!("an acknowledgement is {error}"),
         };
-        match self.spool.acknowledge(&ack) {
-            Ok(gone) => gone.into_iter().for_each(|seq| self.window.gone(seq)),
-            Err(error) => tracing::error!("{error}"),
-        }
+        let gone = self.backlog.on_spool(self.clock.ms(), |spool| spool.acknowledge(&ack));
+        gone.into_iter().flatten().for_each(|seq| self.window.gone(seq));
         self.send_due();
+    }
+
+    /// Whether a status would get anywhere.
+    pub(super) fn is_up(&self) -> bool {
+        self.link_up
     }
 
     /// Publishes the retained status. False if the link did not take it.
     pub(super) fn publish_status(&self, status: &Status) -> bool {
         let topic = Topic::Status(self.device.clone());
         let sealed = envelope::seal(status);
-        self.link_up && self.uplink.try_publish(&topic, sealed, Keep::Retain).is_ok()
+        self.uplink.try_publish(&topic, sealed, Keep::Retain).is_ok()
     }
 
-    pub(super) fn flush(&self) -> Result<(), SpoolError> {
-        self.spool.flush()
+    /// Puts everything on the disk before the agent ends.
+    pub(super) fn finish(&mut self) {
+        self.backlog.finish(self.clock.ms());
     }
 }

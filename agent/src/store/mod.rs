@@ -13,6 +13,7 @@
 //!   spool/                     reports that were not acknowledged yet
 //! ```
 
+pub mod backlog;
 pub mod files;
 pub mod identity;
 pub mod lock;
@@ -63,23 +64,28 @@ impl Store {
         Identity::load(self.folder.join("identity"))
     }
 
-    /// Counts this start, durably, and returns its number, from 1. If the counter was damaged, it
-    /// goes on from `fallback`, which should be larger than any count can be: the time, say.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn count_boot(&self, fallback: u64) -> Result<u64, StoreError> {
+    /// Counts this start, durably, and returns its number, from 1. If the counter is damaged or
+    /// the disk full, it goes on from `fallback`, which should be larger than any count can be: the
+    /// time, say. A device must serve without a disk to count on.
+    pub fn count_boot(&self, fallback: u64) -> u64 {
         let path = self.folder.join("boot");
-        let before = match files::read(&path, 32)? {
-            None => 0,
-            Some(text) => String::from_utf8(text)
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-                .unwrap_or(fallback),
+        let count = || {
+            let before = match files::read(&path, 32)? {
+                None => 0,
+                Some(text) => String::from_utf8(text)
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok())
+                    .unwrap_or(fallback),
+            };
+            let boot: u64 = before.saturating_add(1);
+            files::replace(&path, format!("{boot}\n").as_bytes(), Access::Folder)?;
+            Ok(boot)
         };
-        let boot: u64 = before.saturating_add(1);
-        files::replace(&path, format!("{boot}\n").as_bytes(), Access::Folder)?;
-        Ok(boot)
+        count().unwrap_or_else(|error: StoreError| {
+            let boot = fallback.saturating_add(1);
+            tracing::error!("{error}; this start goes by the number {boot}");
+            boot
+        })
     }
 
     /// Tells other programs on the device where the local API listens.
@@ -166,10 +172,10 @@ mod tests {
     fn every_start_is_counted() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("new/data")).unwrap();
-        assert_eq!(store.count_boot(1_000).unwrap(), 1);
-        assert_eq!(store.count_boot(1_000).unwrap(), 2);
+        assert_eq!(store.count_boot(1_000), 1);
+        assert_eq!(store.count_boot(1_000), 2);
         fs::write(folder.path().join("new/data/boot"), "?").unwrap();
-        assert_eq!(store.count_boot(1_000).unwrap(), 1_001);
+        assert_eq!(store.count_boot(1_000), 1_001);
     }
 
     #[test]

@@ -141,7 +141,8 @@ impl Spool {
     /// Adds a report and returns its number. When this returns, it is on the disk.
     ///
     /// # Errors
-    /// [`SpoolError`]; the report may be lost then.
+    /// [`SpoolError`]. Whether the report is on the disk is not known then: the spool has to be
+    /// opened anew, and its next number tells.
     pub fn append(&mut self, at: u64, body: Body) -> Result<u64, SpoolError> {
         let seq = self.next_seq;
         let tree = match &body {
@@ -263,6 +264,18 @@ impl Spool {
                 self.db.insert(DROPPED, &self.dropped.to_be_bytes())?;
             }
         }
+        Ok(())
+    }
+
+    /// Counts reports that were dropped before they got here. When this returns, the count is on the
+    /// disk.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn count_dropped(&mut self, count: u64) -> Result<(), SpoolError> {
+        self.db.insert(DROPPED, &(self.dropped + count).to_be_bytes())?;
+        self.db.flush()?;
+        self.dropped += count;
         Ok(())
     }
 
