@@ -2,224 +2,21 @@
 //! by the test.
 #![allow(missing_docs)]
 
+mod device;
 mod digits;
 mod fleet;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use digits::{Slot, row, slot, stream};
-use fleet::{FakeUplink, Fleet, TOKEN, within};
-use tidegate_agent::config::Config;
-use tidegate_agent::driver::{Driver, Parts};
+use device::{Application, Device, config, gates};
+use digits::slot;
+use fleet::{Fleet, within};
 use tidegate_agent::enrol::{EnrolError, enrol};
 use tidegate_agent::link::LinkEvent;
-use tidegate_agent::serving::Serving;
 use tidegate_agent::store::Store;
-use tidegate_agent::store::backlog::Backlog;
-use tidegate_agent::store::spool::{Sender, SpoolLimits};
 use tidegate_agent::upstream::Upstream;
-use tidegate_trust::Trusted;
-use tidegate_wire::policy::{Gates, ShadowPolicy, TrialPolicy};
-use tidegate_wire::report::{Ack, Body, Report, Status, Transition};
-use tidegate_wire::topic::Topic;
-use tidegate_wire::{Reason, State, envelope};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-
-/// Quick, and blind to the noise of a busy machine.
-fn gates() -> Gates {
-    Gates {
-        shadow: ShadowPolicy {
-            sample_percent: 100,
-            samples_min: 40,
-            seconds_max: 60,
-            latency_percent_max: 100_000,
-            ..ShadowPolicy::default()
-        },
-        trial: TrialPolicy {
-            seconds_min: 0,
-            samples_min: 40,
-            latency_percent_max: 100_000,
-            ..TrialPolicy::default()
-        },
-        ..Gates::default()
-    }
-}
-
-fn config(fleet: &Fleet, folder: &Path) -> Config {
-    let text = format!(
-        "device = \"pi-1\"\ndata_dir = {folder:?}\ncontroller = \"{}\"\nenrol_token = \"{TOKEN}\"\n\
-         [downloads]\nstart_jitter_seconds_max = 0\n[reports]\nheartbeat_seconds = 1\n",
-        fleet.base
-    );
-    Config::parse(&text, "test.toml".as_ref()).unwrap()
-}
-
-/// A running device, and the test's end of its link.
-struct Device {
-    serving: Arc<Serving>,
-    link: mpsc::Sender<LinkEvent>,
-    published: mpsc::UnboundedReceiver<(Topic, Vec<u8>)>,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
-    status: Option<Status>,
-}
-
-impl Device {
-    async fn start(fleet: &Fleet, folder: &Path) -> Self {
-        let config = config(fleet, folder);
-        let store = Store::open(folder).unwrap();
-        let upstream = Upstream::new(&fleet.base, Duration::from_secs(5)).unwrap();
-        let mut identity = store.identity().unwrap();
-        let trust = store.trust();
-        let enrolment = enrol(&config, &mut identity, &trust, &upstream).await.unwrap();
-        let trusted = Trusted::recover(trust.load().unwrap().unwrap()).unwrap().trusted;
-        let sender = Sender { fleet: enrolment.fleet, device: config.device.clone() };
-        let limits = SpoolLimits { entries_max: 1_000, bytes_max: 1 << 24 };
-        let backlog = Backlog::new(store.spool_folder(), sender, limits);
-        let (windows, closed) = mpsc::channel(128);
-        let serving = Serving::new(windows, store.count_boot(0));
-        let (publish, published) = mpsc::unbounded_channel();
-        let (link, events) = mpsc::channel(64);
-        let parts = Parts {
-            store,
-            trusted,
-            serving: Arc::clone(&serving),
-            windows: closed,
-            backlog,
-            uplink: Arc::new(FakeUplink(publish)),
-            link: events,
-            upstream: upstream.with_credentials(config.device.clone(), enrolment.password),
-            api: "127.0.0.1:1".parse().unwrap(),
-            instance: 1,
-        };
-        let mut driver = Driver::recover(&config, parts).await;
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            driver.run(async { stopped.await.unwrap() }).await;
-            driver.finish().await;
-        });
-        link.send(LinkEvent::Up).await.unwrap();
-        Self { serving, link, published, stop: Some(stop), task, status: None }
-    }
-
-    async fn deliver(&self, topic: Topic, payload: Vec<u8>) {
-        self.link.send(LinkEvent::Message { topic, payload }).await.unwrap();
-    }
-
-    async fn direct(&self, fleet: &Fleet, generation: u64, slot: &Slot) {
-        let topic = Topic::Directive(digits::model_name());
-        self.deliver(topic, fleet.directive(generation, slot)).await;
-    }
-
-    /// The next report, acknowledged. Statuses on the way are noted.
-    async fn report(&mut self) -> Report {
-        let report = self.unacknowledged_report().await;
-        let ack = Ack { spool: report.spool, seqs: vec![(report.seq, report.seq)] };
-        let topic = Topic::Ack(report.device.clone());
-        self.deliver(topic, envelope::seal(&ack)).await;
-        report
-    }
-
-    async fn unacknowledged_report(&mut self) -> Report {
-        loop {
-            let (topic, payload) =
-                within("a report", self.published.recv()).await.expect("the device is there");
-            match topic {
-                Topic::Report(_) => return envelope::open(&payload).unwrap(),
-                Topic::Status(_) => self.status = Some(envelope::open(&payload).unwrap()),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// Waits for a transition to `state`.
-    async fn reached(&mut self, state: State) -> Transition {
-        loop {
-            if let Body::Transition(transition) = self.report().await.body {
-                let text = format!("{transition:?}");
-                assert!(!ended(transition.state) || transition.state == state, "{text}");
-                if transition.state == state {
-                    return transition;
-                }
-            }
-        }
-    }
-
-    /// Waits for a status that `fits`.
-    async fn status(&mut self, what: &str, fits: impl Fn(&Status) -> bool) -> Status {
-        loop {
-            let (topic, payload) = within(what, self.published.recv()).await.unwrap();
-            if let Topic::Status(_) = topic {
-                let status: Status = envelope::open(&payload).unwrap();
-                if fits(&status) {
-                    return status;
-                }
-            }
-        }
-    }
-
-    fn version(&self) -> Option<String> {
-        let active = self.serving.active(&digits::model_name())?;
-        Some(active.artifact.version.to_string())
-    }
-
-    async fn stop(mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        within("the end", self.task).await.unwrap();
-    }
-
-    /// As a power cut would: nothing is said or done any more.
-    async fn kill(self) {
-        self.task.abort();
-        let _ = self.task.await;
-    }
-}
-
-fn ended(state: State) -> bool {
-    matches!(state, State::Committed | State::Rejected | State::Reverted)
-}
-
-/// An application that asks all the time.
-struct Application {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    task: JoinHandle<()>,
-}
-
-impl Application {
-    fn start(serving: &Arc<Serving>) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (serving, until, count) = (Arc::clone(serving), stop.clone(), answered.clone());
-        let task = tokio::spawn(async move {
-            let rows = stream();
-            for pixels in rows.iter().cycle() {
-                if until.load(Ordering::Relaxed) {
-                    return;
-                }
-                // Before the first install there is nothing to ask; from then on there always is.
-                match serving.turn("digits", None) {
-                    Ok(turn) => {
-                        turn.infer(row(pixels), 1).await.unwrap();
-                        count.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Err(absent) => assert_eq!(count.load(Ordering::Relaxed), 0, "{absent}"),
-                }
-                tokio::time::sleep(Duration::from_micros(500)).await;
-            }
-        });
-        Self { stop, answered, task }
-    }
-
-    async fn stop(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("every question was answered");
-        self.answered.load(Ordering::Relaxed)
-    }
-}
+use tidegate_wire::{Reason, State};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn good_models_are_committed_and_a_bad_one_is_rejected_on_live_inputs() {
@@ -375,4 +172,74 @@ async fn the_same_id_with_another_key_is_told_so() {
     let error = try_enrol(folders[1].path()).await.unwrap_err();
     assert!(matches!(&error, EnrolError::Taken { device } if device == "pi-1"), "{error}");
     assert!(error.to_string().contains("tidegate device remove pi-1"), "{error}");
+}
+
+/// Flips one bit of a file of the model, as a failing card would.
+fn rot(folder: &Path, slot: &str) {
+    let path = folder.join("models/digits").join(slot).join("model");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    // Written anew: files of the two slots may be one.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+}
+
+/// A device on which 1.0.0 and then 1.1.0 was committed, stopped; 1.1.0 is in slot B.
+async fn committed_twice(fleet: &mut Fleet, folder: &Path) -> [digits::Slot; 2] {
+    let slots = ["1.0.0", "1.1.0"].map(|version| slot(version, gates()));
+    slots.iter().for_each(|slot| fleet.release(slot));
+    let mut device = Device::start(fleet, folder).await;
+    let application = Application::start(&device.serving);
+    for (slot, generation) in slots.iter().zip(1..) {
+        device.direct(fleet, generation, slot).await;
+        device.reached(State::Committed).await;
+    }
+    application.stop().await;
+    device.stop().await;
+    slots
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_active_model_that_rotted_gives_way_and_comes_anew() {
+    let mut fleet = Fleet::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let slots = committed_twice(&mut fleet, folder.path()).await;
+    rot(folder.path(), "slot-b");
+    let asked = fleet.blobs_asked();
+    fleet.site.lock().unwrap().closed = true;
+
+    // Nobody can be asked, and the model before it answers.
+    let mut device = Device::start(&fleet, folder.path()).await;
+    assert_eq!(device.version().as_deref(), Some("1.0.0"));
+    let reverted = device.reached(State::Reverted).await;
+    assert_eq!(reverted.reason, Some(Reason::DigestMismatch));
+    assert_eq!(reverted.artifact.as_ref(), Some(&slots[1].artifact));
+    assert_eq!(reverted.active.as_ref(), Some(&slots[0].artifact));
+
+    fleet.site.lock().unwrap().closed = false;
+    let application = Application::start(&device.serving);
+    let committed = device.reached(State::Committed).await;
+    application.stop().await;
+    assert_eq!(committed.active.as_ref(), Some(&slots[1].artifact));
+    assert!(fleet.blobs_asked() > asked);
+    device.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_back_to_a_model_that_rotted_leads_over_the_network() {
+    let mut fleet = Fleet::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let slots = committed_twice(&mut fleet, folder.path()).await;
+    rot(folder.path(), "slot-a");
+    let mut device = Device::start(&fleet, folder.path()).await;
+    assert_eq!(device.version().as_deref(), Some("1.1.0"));
+    let asked = fleet.blobs_asked();
+    let application = Application::start(&device.serving);
+    device.direct(&fleet, 3, &slots[0]).await;
+    device.reached(State::Committed).await;
+    assert_eq!(device.version().as_deref(), Some("1.0.0"));
+    assert!(fleet.blobs_asked() > asked);
+    application.stop().await;
+    device.stop().await;
 }

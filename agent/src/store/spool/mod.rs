@@ -160,9 +160,9 @@ impl Spool {
         self.next_seq = seq + 1;
         tree.insert(seq.to_be_bytes(), value)?;
         self.db.insert(NEXT_SEQ, &(seq + 1).to_be_bytes())?;
+        self.db.flush()?;
         self.entries += 1;
         self.bytes += len;
-        self.db.flush()?;
         Ok(seq)
     }
 
