@@ -4,16 +4,16 @@
 //! that lost its memory has it back. A broken connection is thrown away with all that was queued for
 //! it: what was announced is announced again, and what was not acknowledged is reported again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{Packet, Publish, SubscribeReasonCode};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, PublishOptions};
+use tidegate_wire::FleetId;
 use tidegate_wire::envelope::Message;
 use tidegate_wire::report::Report;
 use tidegate_wire::topic::{Topic, controller_subscriptions};
-use tidegate_wire::{FleetId, ModelName};
 use tokio::sync::{mpsc, watch};
 
 use crate::broker::Credential;
@@ -47,6 +47,14 @@ pub struct Link {
     fleet: FleetId,
     client: Arc<Mutex<Option<AsyncClient>>>,
     connected: watch::Sender<bool>,
+    announcing: Arc<Mutex<Owed>>,
+}
+
+/// Whether something retained could not be sent and must be announced again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    Everything,
 }
 
 /// What everybody must know, whenever it is asked for.
@@ -58,20 +66,32 @@ pub trait Announcements: Send + Sync + 'static {
 impl Link {
     /// A link that is not connected yet; [`Link::run`] connects it.
     pub fn new(fleet: FleetId) -> Self {
-        Self { fleet, client: Arc::default(), connected: watch::Sender::new(false) }
+        let announcing = Arc::new(Mutex::new(Owed::Nothing));
+        Self { fleet, client: Arc::default(), connected: watch::Sender::new(false), announcing }
     }
 
-    /// Sends a signed directive, retained.
-    pub fn direct(&self, model: ModelName, signed: Vec<u8>) {
-        self.send(&Topic::Directive(model), signed, Kept::Retained);
+    /// Sends what is newest, retained.
+    ///
+    /// `newest` is asked while nobody else announces, so that of two who announce at once the later
+    /// one never sends the older directive: devices that were away would follow that one.
+    pub fn announce(&self, newest: impl FnOnce() -> Vec<(Topic, Vec<u8>)>) {
+        let mut owed = self.announcing();
+        for (topic, bytes) in newest() {
+            if self.send(&topic, bytes, Kept::Retained) == Sending::Refused {
+                *owed = Owed::Everything;
+            }
+        }
     }
 
-    /// Sends the signed timestamp, retained.
-    pub fn stamp(&self, signed: Vec<u8>) {
-        self.send(&Topic::Timestamp, signed, Kept::Retained);
+    /// Announces everything again if something could not be sent before.
+    pub fn settle(&self, announcements: &dyn Announcements) {
+        let owed = std::mem::replace(&mut *self.announcing(), Owed::Nothing);
+        if owed == Owed::Everything {
+            self.announce(|| announcements.retained());
+        }
     }
 
-    /// Sends a device's acknowledgement.
+    /// Sends a device's acknowledgement. If it is lost, the device reports again.
     pub fn acknowledge(&self, topic: &Topic, bytes: Vec<u8>) {
         self.send(topic, bytes, Kept::Passing);
     }
@@ -81,18 +101,26 @@ impl Link {
         self.send(topic, Vec::new(), Kept::Retained);
     }
 
+    fn announcing(&self) -> MutexGuard<'_, Owed> {
+        self.announcing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the session is up, and every change of it.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.subscribe()
     }
 
     /// Without a connection it does nothing: whatever matters is sent again on the next one.
-    fn send(&self, topic: &Topic, bytes: Vec<u8>, kept: Kept) {
+    fn send(&self, topic: &Topic, bytes: Vec<u8>, kept: Kept) -> Sending {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(client) = client else { return };
+        let Some(client) = client else { return Sending::Taken };
         let options = PublishOptions::at_least_once().retain(matches!(kept, Kept::Retained));
-        if let Err(error) = client.try_publish(topic.name(&self.fleet), bytes, options) {
-            tracing::warn!(%error, ?topic, "a message was not sent: the broker does not keep up");
+        match client.try_publish(topic.name(&self.fleet), bytes, options) {
+            Ok(_) => Sending::Taken,
+            Err(error) => {
+                tracing::warn!(%error, ?topic, "a message was not sent: the broker is too slow");
+                Sending::Refused
+            }
         }
     }
 
@@ -164,12 +192,19 @@ impl Link {
         if known.is_some() {
             return; // The second subscription of the same session.
         }
-        for (topic, bytes) in announcements.retained() {
-            self.send(&topic, bytes, Kept::Retained);
-        }
+        self.announce(|| announcements.retained());
         self.connected.send_replace(true);
         tracing::info!("connected to the broker");
     }
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// It is on its way, or will be said on the next connection.
+    Taken,
+    /// There was no room for it.
+    Refused,
 }
 
 #[derive(Clone, Copy)]
@@ -189,4 +224,53 @@ fn options(target: &Target) -> MqttOptions {
         options.set_credentials(username.clone(), password.clone());
     }
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        let target = Target { host: "127.0.0.1".into(), port: 1, credential: None };
+        let (client, _) = AsyncClient::builder(options(&target)).capacity(1).build();
+        let link = Link::new("plant".parse().unwrap());
+        *link.client.lock().unwrap() = Some(client);
+        link
+    }
+
+    fn owed(link: &Link) -> Owed {
+        *link.announcing()
+    }
+
+    struct Newest;
+
+    impl Announcements for Newest {
+        fn retained(&self) -> Vec<(Topic, Vec<u8>)> {
+            vec![(Topic::Timestamp, vec![1]), (Topic::Timestamp, vec![2])]
+        }
+    }
+
+    #[test]
+    fn nobody_announces_between_the_question_what_is_newest_and_its_sending() {
+        let link = link();
+        link.announce(|| {
+            assert!(link.announcing.try_lock().is_err());
+            Vec::new()
+        });
+        assert!(link.announcing.try_lock().is_ok());
+    }
+
+    #[test]
+    fn what_found_no_room_is_owed_until_everything_was_announced_again() {
+        let link = link();
+        link.settle(&Newest);
+        assert_eq!(owed(&link), Owed::Nothing, "nothing was owed, so nothing is sent");
+        link.announce(|| Newest.retained());
+        assert_eq!(owed(&link), Owed::Everything, "the second one found no room");
+        link.settle(&Newest);
+        assert_eq!(owed(&link), Owed::Everything, "there is still no room");
+        *link.client.lock().unwrap() = None;
+        link.settle(&Newest);
+        assert_eq!(owed(&link), Owed::Nothing, "the next connection announces everything");
+    }
 }

@@ -87,8 +87,8 @@ pub struct Last {
     pub comparisons: Vec<Comparison>,
 }
 
-/// What a decision sends out.
-type Sent = Option<SignedDirective>;
+/// The model whose directive a decision changed, if it did.
+type Sent = Option<ModelName>;
 
 impl Planner {
     /// Plans with what `telemetry` and `releases` know.
@@ -110,6 +110,7 @@ impl Planner {
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "release metadata cannot be signed anew"),
         }
+        self.link.settle(self);
         let newest: Vec<RolloutId> =
             self.ledger.state().latest_rollouts().iter().map(|entry| entry.rollout.id).collect();
         for id in newest {
@@ -121,9 +122,8 @@ impl Planner {
 
     /// Sends the newest timestamp.
     pub fn stamp(&self) {
-        if let Some(timestamp) = self.releases.timestamp() {
-            self.link.stamp(timestamp);
-        }
+        let newest = || self.releases.timestamp().map(|bytes| (Topic::Timestamp, bytes));
+        self.link.announce(|| newest().into_iter().collect());
     }
 
     fn plan_one(&self, id: RolloutId) -> Result<(), JournalError> {
@@ -259,14 +259,19 @@ impl Planner {
             SignedDirective { directive, signed }
         });
         let rollout = Box::new(plan.next);
-        let sent = directive.clone();
+        let sent = directive.as_ref().map(|_| rollout.model.clone());
         (Record::RolloutChanged { rollout, decision, directive }, sent)
     }
 
+    /// Sends a model's newest directive, which need not be the caller's: somebody may have decided
+    /// again since.
     fn send(&self, sent: Sent) {
-        if let Some(SignedDirective { directive, signed }) = sent {
-            self.link.direct(directive.model, signed);
-        }
+        let Some(model) = sent else { return };
+        self.link.announce(|| {
+            let state = self.ledger.state();
+            let newest = state.directives.get(&model).map(|issued| issued.signed.clone());
+            newest.map(|signed| (Topic::Directive(model), signed)).into_iter().collect()
+        });
     }
 
     fn remember(&self, id: RolloutId, last: Last) {
