@@ -11,6 +11,11 @@ mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod demo;
+#[cfg(test)]
+#[path = "../../agent/tests/disk/mod.rs"]
+mod disk;
+#[cfg(test)]
+mod full_disk;
 pub mod ingest;
 pub mod journal;
 pub mod keys;

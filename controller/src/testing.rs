@@ -47,7 +47,10 @@ pub(crate) fn fleet_id() -> FleetId {
 
 impl Fleet {
     pub async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    pub async fn start_in(dir: TempDir) -> Self {
         let publisher = SigningKey::from_seed(&[9; 32]);
         let admin = found(&dir, &publisher);
         let server = Server::start(config(&dir)).await.unwrap();

@@ -56,7 +56,15 @@ impl IntoResponse for ApiError {
 
 impl From<JournalError> for ApiError {
     fn from(error: JournalError) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        Self::new(journal_status(&error), error.to_string())
+    }
+}
+
+fn journal_status(error: &JournalError) -> StatusCode {
+    match error {
+        JournalError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        JournalError::Write { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -89,7 +97,8 @@ impl From<ReleaseError> for ApiError {
             },
             ReleaseError::MissingBlob { .. } => StatusCode::CONFLICT,
             ReleaseError::Manifest { .. } => StatusCode::BAD_REQUEST,
-            ReleaseError::Disk(_) | ReleaseError::Journal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            ReleaseError::Disk(_) => StatusCode::INSUFFICIENT_STORAGE,
+            ReleaseError::Journal(error) => journal_status(error),
         };
         Self::new(status, error.to_string())
     }
@@ -103,9 +112,8 @@ impl From<PlannerError> for ApiError {
             PlannerError::Older { .. } | PlannerError::Start(_) | PlannerError::Command(_) => {
                 StatusCode::CONFLICT
             }
-            PlannerError::Violation(_) | PlannerError::Journal(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            PlannerError::Violation(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            PlannerError::Journal(error) => journal_status(error),
         };
         Self::new(status, error.to_string())
     }

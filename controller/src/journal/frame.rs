@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_wire::Digest;
 use tidegate_wire::codec::{self, DecodeError};
 
+use super::JournalError;
 use crate::state::Record;
 
 /// The most bytes of one payload: a rollout with its signed directive has at most 300 KB.
@@ -39,16 +40,18 @@ pub struct Entry {
 pub(super) const ORIGIN: Digest = Digest([0; 32]);
 
 /// The frame of `entry` and the digest of its payload.
-pub(super) fn encode(entry: &Entry) -> (Vec<u8>, Digest) {
+pub(super) fn encode(entry: &Entry) -> Result<(Vec<u8>, Digest), JournalError> {
     let payload = codec::encode(entry);
-    assert!(payload.len() <= PAYLOAD_MAX, "a journal entry of {} bytes", payload.len());
+    if payload.len() > PAYLOAD_MAX {
+        return Err(JournalError::TooLarge { bytes: payload.len() });
+    }
     let length = (payload.len() as u32).to_le_bytes();
     let mut frame = Vec::with_capacity(HEADER + payload.len());
     frame.extend_from_slice(&length);
     frame.extend_from_slice(&checksum(length, &payload).to_le_bytes());
     frame.extend_from_slice(&payload);
     let digest = Digest::of(&payload);
-    (frame, digest)
+    Ok((frame, digest))
 }
 
 /// What stands at the beginning of some bytes.

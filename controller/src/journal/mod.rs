@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use tidegate_wire::Digest;
 
 pub use frame::Entry;
-use frame::{Found, HEADER, ORIGIN};
+use frame::{Found, HEADER, ORIGIN, PAYLOAD_MAX};
 
 use crate::state::Record;
 
@@ -33,8 +33,8 @@ pub const FILE: &str = "journal";
 /// Why a journal cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The disk failed.
-    #[error("the journal {path} cannot be read or written: {source}")]
+    /// The file cannot be opened or read.
+    #[error("the journal {path} cannot be opened: {source}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -63,11 +63,24 @@ pub enum JournalError {
         /// What is wrong.
         what: String,
     },
-    /// An earlier write failed, so it is not known what the file holds.
-    #[error("the journal {path} failed before and takes no more entries: restart the controller")]
-    Poisoned {
+    /// A decision cannot be written.
+    #[error(
+        "nothing was decided: the journal {path} cannot be written ({source}); make room or repair \
+         the disk, then try again"
+    )]
+    Write {
         /// The file.
         path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A decision is larger than any should be.
+    #[error(
+        "nothing was decided: with {bytes} bytes it is longer than the {PAYLOAD_MAX} of a journal entry"
+    )]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
     },
 }
 
@@ -90,7 +103,16 @@ pub struct Journal {
     seq: u64,
     last: Digest,
     length: u64,
-    poisoned: bool,
+    tail: Tail,
+}
+
+/// What stands behind the last entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// Nothing.
+    Clean,
+    /// What a failed write left, perhaps.
+    Torn,
 }
 
 impl Journal {
@@ -122,15 +144,15 @@ impl Journal {
         file.seek(SeekFrom::Start(length)).map_err(failed)?;
         let last = read.entries.last().map_or(ORIGIN, |(_, digest)| *digest);
         let seq = read.entries.len() as u64;
-        let journal = Self { path, file, seq, last, length, poisoned: false };
+        let journal = Self { path, file, seq, last, length, tail: Tail::Clean };
         Ok(Opened { journal, entries: read.entries, cut })
     }
 
     /// Appends decisions in order, all of them or none, and returns once they are on the disk.
     ///
     /// # Errors
-    /// [`JournalError::Io`]: nothing was decided then. If it is unknown what the file holds, the
-    /// journal takes no more entries until the controller was restarted.
+    /// [`JournalError::Write`] or [`JournalError::TooLarge`]: nothing was decided then. What a
+    /// failed write left is cut off at once, or else before the next entry or at the next start.
     pub fn append(
         &mut self,
         at_ms: u64,
@@ -138,8 +160,10 @@ impl Journal {
         why: &str,
         records: Vec<Record>,
     ) -> Result<Vec<(Entry, Digest)>, JournalError> {
-        if self.poisoned {
-            return Err(JournalError::Poisoned { path: self.path.clone() });
+        let failed = |source| JournalError::Write { path: self.path.clone(), source };
+        if self.tail == Tail::Torn {
+            cut(&mut self.file, self.length).map_err(failed)?;
+            self.tail = Tail::Clean;
         }
         let (mut seq, mut previous) = (self.seq, self.last);
         let (mut bytes, mut entries) = (Vec::new(), Vec::new());
@@ -147,29 +171,29 @@ impl Journal {
             seq += 1;
             let (who, why) = (who.to_owned(), why.to_owned());
             let entry = Entry { seq, at_ms, who, why, previous, what };
-            let (frame, digest) = frame::encode(&entry);
+            let (frame, digest) = frame::encode(&entry)?;
             bytes.extend_from_slice(&frame);
             previous = digest;
             entries.push((entry, digest));
         }
-        if let Err(source) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
-            self.undo();
-            return Err(JournalError::Io { path: self.path.clone(), source });
+        if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
+            // If even this fails, the next entry tries again.
+            if cut(&mut self.file, self.length).is_err() {
+                self.tail = Tail::Torn;
+            }
+            return Err(failed(error));
         }
         (self.seq, self.last) = (seq, previous);
         self.length += bytes.len() as u64;
         Ok(entries)
     }
+}
 
-    /// Takes a failed write back. After a failed sync nobody knows what is on the disk.
-    fn undo(&mut self) {
-        let undone = self
-            .file
-            .set_len(self.length)
-            .and_then(|()| self.file.seek(SeekFrom::Start(self.length)))
-            .and_then(|_| self.file.sync_all());
-        self.poisoned = undone.is_err();
-    }
+/// Cuts off, durably, what a failed write left.
+fn cut(file: &mut File, length: u64) -> io::Result<()> {
+    file.set_len(length)?;
+    file.seek(SeekFrom::Start(length))?;
+    file.sync_all()
 }
 
 #[derive(Default)]

@@ -93,3 +93,44 @@ fn another_file_is_no_journal() {
     let empty = reopen(dir.path(), b"TIDE").unwrap();
     assert!(empty.entries.is_empty());
 }
+
+#[test]
+fn what_a_full_disk_left_is_cut_and_the_journal_goes_on() {
+    let Some(disk) = crate::disk::SmallDisk::mount(1) else { return };
+    let mut journal = Journal::open(disk.path()).unwrap().journal;
+    let why = "x".repeat(20_000);
+    journal.append(1, "anna", &why, vec![record(0)]).unwrap();
+    let before = fs::read(disk.path().join(FILE)).unwrap();
+    disk.fill();
+    let error = journal.append(2, "anna", &why, vec![record(1)]).unwrap_err();
+    assert!(matches!(error, JournalError::Write { .. }), "{error}");
+    assert_eq!(fs::read(disk.path().join(FILE)).unwrap(), before);
+    disk.free();
+    journal.append(3, "anna", &why, vec![record(2)]).unwrap();
+    let again = Journal::open(disk.path()).unwrap();
+    let kept: Vec<u64> = again.entries.iter().map(|(entry, _)| entry.at_ms).collect();
+    assert_eq!((kept, again.cut), (vec![1, 3], 0));
+}
+
+#[test]
+fn a_tail_that_could_not_be_cut_is_cut_before_the_next_entry() {
+    let (dir, bytes, _) = journal();
+    let mut journal = Journal::open(dir.path()).unwrap().journal;
+    // As a failed write leaves it whose end could not be cut either.
+    fs::write(dir.path().join(FILE), [&bytes[..], b"half"].concat()).unwrap();
+    journal.tail = Tail::Torn;
+    journal.append(9, "anna", "", vec![record(9)]).unwrap();
+    let again = Journal::open(dir.path()).unwrap();
+    assert_eq!((again.entries.len(), again.cut), (4, 0));
+}
+
+#[test]
+fn an_entry_that_is_too_large_is_refused_and_nothing_is_written() {
+    let (dir, bytes, _) = journal();
+    let mut journal = Journal::open(dir.path()).unwrap().journal;
+    let why = "x".repeat(PAYLOAD_MAX);
+    let error = journal.append(9, "anna", &why, vec![record(9)]).unwrap_err();
+    assert!(matches!(error, JournalError::TooLarge { .. }), "{error}");
+    assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), bytes);
+    journal.append(9, "anna", "", vec![record(9)]).unwrap();
+}

@@ -22,8 +22,8 @@ pub enum DatabaseError {
         /// Why.
         source: io::Error,
     },
-    /// Sled failed, also in an empty folder.
-    #[error("the telemetry store failed: {0}")]
+    /// The store itself failed.
+    #[error("the telemetry store failed, and takes no reports until it works again: {0}")]
     Sled(#[from] sled::Error),
 }
 
@@ -33,25 +33,43 @@ pub enum DatabaseError {
 /// [`DatabaseError`] if not even an empty database can be made there.
 pub(super) fn open(folder: &Path) -> Result<sled::Db, DatabaseError> {
     remove(folder, |name| name.ends_with(".generating"))?;
-    let first = match configured(folder).open() {
+    let first = match attempt(folder) {
         Ok(db) => return Ok(db),
-        // Somebody has it open: then it is not damaged.
-        Err(error) if error.to_string().contains("acquire lock") => return Err(error.into()),
+        Err(error) if !is_damage(&error) => return Err(error.into()),
         Err(error) => error,
     };
     remove(folder, |name| name.starts_with("snap."))?;
-    if let Ok(db) = configured(folder).open() {
-        tracing::warn!(%first, "telemetry: a damaged snapshot was removed, all data is back");
-        return Ok(db);
+    match attempt(folder) {
+        Ok(db) => {
+            tracing::warn!(%first, "telemetry: a damaged snapshot was removed, all data is back");
+            return Ok(db);
+        }
+        Err(error) if !is_damage(&error) => return Err(error.into()),
+        Err(_) => {}
     }
     let aside = quarantine(folder)?;
     tracing::error!(%first, aside = %aside.display(), "telemetry: damaged, moved aside, begun anew");
-    Ok(configured(folder).open()?)
+    Ok(attempt(folder)?)
 }
 
-fn configured(folder: &Path) -> sled::Config {
+/// Whether what is in the folder is damaged. A full disk, missing rights or somebody who has it open
+/// are no damage: the data is good once they are gone.
+fn is_damage(error: &sled::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, IsADirectory, UnexpectedEof};
+    match error {
+        sled::Error::Io(error) => {
+            matches!(error.kind(), InvalidData | InvalidInput | IsADirectory | UnexpectedEof)
+        }
+        _ => true,
+    }
+}
+
+fn attempt(folder: &Path) -> sled::Result<sled::Db> {
     // We flush ourselves, before anything is acknowledged.
-    sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None)
+    let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    // Sled panics on some kinds of damage instead of saying so.
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open()));
+    opened.unwrap_or_else(|_| Err(sled::Error::ReportableBug("it panicked".into())))
 }
 
 fn remove(folder: &Path, which: impl Fn(&str) -> bool) -> Result<(), DatabaseError> {

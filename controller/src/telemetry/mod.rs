@@ -14,7 +14,7 @@ mod seen;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -38,7 +38,9 @@ const DOCUMENT_MAX: usize = 4 << 20;
 
 /// What devices reported.
 pub struct Telemetry {
-    database: sled::Db,
+    folder: PathBuf,
+    /// None after a failed write: sled takes no more until it is opened anew.
+    database: Mutex<Option<sled::Db>>,
     memory: Mutex<Memory>,
 }
 
@@ -124,7 +126,8 @@ impl Telemetry {
                 heard.status.online = false;
             }
         }
-        Ok(Self { database, memory: Mutex::new(memory) })
+        let database = Mutex::new(Some(database));
+        Ok(Self { folder: folder.into(), database, memory: Mutex::new(memory) })
     }
 
     /// Takes reports of enrolled devices in, each once. [`Telemetry::commit`] must follow before any
@@ -132,7 +135,10 @@ impl Telemetry {
     pub fn absorb(&self, reports: Vec<Report>, state: &State) {
         let mut memory = self.memory();
         for report in reports {
-            memory.absorb(report, state);
+            // It may have been removed since the report was read.
+            if state.devices.contains_key(&report.device) {
+                memory.absorb(report, state);
+            }
         }
     }
 
@@ -163,30 +169,30 @@ impl Telemetry {
     /// Writes everything that changed, atomically, and returns once it is on the disk.
     ///
     /// # Errors
-    /// If the disk fails. Nothing may be acknowledged then; the next commit tries again.
-    pub fn commit(&self) -> Result<(), sled::Error> {
-        let mut batch = sled::Batch::default();
-        let dirty = {
-            let mut memory = self.memory();
-            for key in &memory.dirty {
-                match memory.document(key) {
-                    Some(bytes) => batch.insert(key.name().as_bytes(), bytes),
-                    None => batch.remove(key.name().as_bytes()),
-                }
+    /// If the disk fails or is full. Nothing may be acknowledged then; the next commit tries again.
+    pub fn commit(&self) -> Result<(), DatabaseError> {
+        let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match open.take() {
+            Some(database) => database,
+            None => {
+                let database = database::open(&self.folder)?;
+                // It may have been damaged and begun anew; what is in memory is whole.
+                self.memory().soil();
+                database
             }
-            std::mem::take(&mut memory.dirty)
         };
-        if dirty.is_empty() {
-            return Ok(());
-        }
-        let written = self.database.apply_batch(batch).and_then(|()| self.database.flush());
-        if written.is_err() {
+        let (batch, dirty) = self.memory().changes();
+        if !dirty.is_empty()
+            && let Err(error) = database.apply_batch(batch).and_then(|()| database.flush())
+        {
             self.memory().dirty.extend(dirty);
+            return Err(error.into());
         }
-        written.map(|_| ())
+        *open = Some(database);
+        Ok(())
     }
 
-    /// Forgets a device that was removed.
+    /// Forgets a device that was removed; for good with the next [`Telemetry::commit`].
     pub fn forget(&self, device: &DeviceId) {
         let mut memory = self.memory();
         memory.devices.remove(device);
@@ -268,6 +274,29 @@ impl Telemetry {
 }
 
 impl Memory {
+    /// Takes what has to be written.
+    fn changes(&mut self) -> (sled::Batch, BTreeSet<Key>) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut batch = sled::Batch::default();
+        for key in &dirty {
+            match self.document(key) {
+                Some(bytes) => batch.insert(key.name().as_bytes(), bytes),
+                None => batch.remove(key.name().as_bytes()),
+            }
+        }
+        (batch, dirty)
+    }
+
+    /// Everything has to be written.
+    fn soil(&mut self) {
+        let of = |id: &DeviceId| {
+            [Key::Heard, Key::Spools, Key::Served, Key::Steps].map(|key| key(id.clone()))
+        };
+        self.dirty.extend(self.devices.keys().flat_map(of));
+        self.dirty.extend(self.evidence.keys().map(|id| Key::Evidence(*id)));
+        self.dirty.insert(Key::Totals);
+    }
+
     fn absorb(&mut self, report: Report, state: &State) {
         let Report { device, spool, seq, oldest, dropped, at, body, .. } = report;
         let known = self.devices.entry(device.clone()).or_default();

@@ -115,3 +115,22 @@ fn windows_count_on_the_side_that_they_belong_to_once() {
     again.absorb(vec![window(&canary, 0, "2", 200)], &state);
     assert_eq!(again.totals().duplicates, 2, "also after a restart");
 }
+
+#[test]
+fn a_full_disk_keeps_nothing_from_being_stored_later() {
+    let Some(disk) = crate::disk::SmallDisk::mount(4) else { return };
+    let folder = disk.path().join("telemetry");
+    let telemetry = Telemetry::open(&folder).unwrap();
+    let (state, [device, _]) = state();
+    disk.fill();
+    telemetry.absorb(vec![window(&device, 0, "2", 200)], &state);
+    for _ in 0..2 {
+        assert!(telemetry.commit().is_err());
+    }
+    disk.free();
+    telemetry.commit().unwrap();
+    let totals = telemetry.totals();
+    drop(telemetry);
+    assert_eq!(Telemetry::open(&folder).unwrap().totals(), totals);
+    assert!(!disk.path().join("telemetry.damaged-1").exists());
+}
