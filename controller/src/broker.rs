@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::broker::config::{BrokerConfig, StorageConfig};
-use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
+use mqtt5::broker::router::MessageRouter;
+use mqtt5::broker::{BrokerShutdownHandle, DynamicStorage, MqttBroker, StorageBackend};
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use mqtt5::time::Duration as BrokerDuration;
@@ -39,6 +40,10 @@ pub const CONTROLLER: &str = "-controller";
 /// Messages that may be under way to one client. Devices get few; the controller gets every
 /// report, and at 64, the broker's default, it waits for acknowledgements.
 const INFLIGHT_MAX: u16 = 1024;
+
+/// Sessions at a time. The broker's own default, 10,000, would keep the controller out of a fleet of
+/// that size; what really bounds them is the number of files that the process may open.
+const SESSIONS_MAX: usize = 1_000_000;
 
 /// A device may be away for a week and still get its acknowledgements.
 const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -93,6 +98,8 @@ pub struct Broker {
 
 struct Running {
     shutdown: BrokerShutdownHandle,
+    router: Arc<MessageRouter>,
+    storage: Option<Arc<DynamicStorage>>,
     task: JoinHandle<()>,
 }
 
@@ -123,7 +130,7 @@ impl Broker {
     /// Ends every session, as a network that goes away. Does nothing if it is stopped.
     pub async fn stop(&self) {
         let mut running = self.running.lock().await;
-        if let Some(Running { shutdown, task }) = running.take() {
+        if let Some(Running { shutdown, task, .. }) = running.take() {
             shutdown.shutdown();
             let abort = task.abort_handle();
             if tokio::time::timeout(STOP_TIMEOUT, task).await.is_err() {
@@ -131,6 +138,26 @@ impl Broker {
                 abort.abort();
             }
         }
+    }
+
+    /// Ends a device's session and forgets what was kept for it: subscriptions and queued messages.
+    ///
+    /// To be called once the device is out, so that it cannot come back.
+    ///
+    /// # Errors
+    /// If the session's file cannot be removed. The connection has ended all the same.
+    pub async fn evict(&self, device: &DeviceId) -> Result<(), BrokerError> {
+        let running = self.running.lock().await;
+        let Some(Running { router, storage, .. }) = &*running else { return Ok(()) };
+        // The connection sees that its entry is gone, and closes.
+        router.unregister_client(device.as_str()).await;
+        let Some(storage) = storage else { return Ok(()) };
+        let failed = |error: mqtt5::error::MqttError| {
+            let what = format!("the session of {device} cannot be removed: {error}");
+            BrokerError::Failed { address: self.address, what }
+        };
+        storage.remove_session(device.as_str()).await.map_err(failed)?;
+        storage.remove_queued_messages(device.as_str()).await.map_err(failed)
     }
 
     /// Starts again on the same port with the same files. Does nothing if it runs.
@@ -161,6 +188,7 @@ async fn launch(
         .map_err(|error| failed(error.to_string()))?
         .with_auth_provider(Arc::clone(rules) as Arc<dyn AuthProvider>);
     let shutdown = broker.shutdown_handle();
+    let (router, storage) = (broker.router(), broker.storage());
     let mut ready = broker.ready_receiver();
     let (ended, mut end) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(async move {
@@ -176,7 +204,7 @@ async fn launch(
         },
         Ok(what) = &mut end => return Err(failed(what)),
     }
-    Ok((address, Running { shutdown, task }))
+    Ok((address, Running { shutdown, router, storage, task }))
 }
 
 fn config(address: SocketAddr, folder: &Path) -> BrokerConfig {
@@ -184,6 +212,7 @@ fn config(address: SocketAddr, folder: &Path) -> BrokerConfig {
     BrokerConfig::new()
         .with_bind_address(address)
         .with_storage(storage)
+        .with_max_clients(SESSIONS_MAX)
         .with_session_expiry(BrokerDuration::from_secs(SESSION_EXPIRY.as_secs()))
         .with_max_packet_size(Report::SIZE_MAX + 1024)
         .with_max_outbound_inflight(INFLIGHT_MAX)

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 use tidegate_trust::{Role, SigningKey, TrustError, Trusted};
-use tidegate_wire::{Digest, FleetId};
+use tidegate_wire::{DeviceId, Digest, FleetId};
 
 use crate::clock;
 use crate::journal::JournalError;
@@ -205,15 +205,17 @@ pub struct OpenDataDir {
     _lock: File,
 }
 
-/// Makes the password of a device from a secret, its id and its key: a device that asks twice is
-/// given the same one, and none needs to be stored.
+/// Makes the password of a device from a secret, its id, its key and when it came in: a device that
+/// asks twice is given the same one, none needs to be stored, and one that is removed and let in
+/// again gets another one.
 pub struct Passwords(Vec<u8>);
 
 impl Passwords {
-    /// The password of a device with this id and key.
-    pub fn of(&self, device: &tidegate_wire::DeviceId, public_key: &[u8]) -> String {
+    /// The password of a device with this id and key that came in at that time.
+    pub fn of(&self, device: &DeviceId, public_key: &[u8], joined_ms: u64) -> String {
+        let (device, joined) = (device.as_str().as_bytes(), joined_ms.to_be_bytes());
         // Hashed twice, so that nobody can extend a password that they know into another.
-        let parts = [&self.0, b"/device/".as_slice(), device.as_str().as_bytes(), b"/", public_key];
+        let parts = [&self.0, b"/device/".as_slice(), device, b"/", &joined, public_key];
         Digest::of(&Digest::of_parts(&parts).0).to_string()
     }
 }
@@ -290,5 +292,8 @@ pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DataDir
         fs::rename(&temporary, path)?;
         File::open(folder)?.sync_all()
     });
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
     written.map_err(failed)
 }

@@ -120,7 +120,7 @@ impl Server {
         let ingest_task = Task::spawn(Arc::clone(&parts.ingest).run(arrived));
         let planner = Arc::clone(&parts.planner);
         let tick_task = Task::spawn(tick(planner, config.plan_interval_ms, stop.clone()));
-        let (app, _folder) = parts.app(&config, broker.as_deref());
+        let (app, _folder) = parts.app(&config, broker.clone());
         let http_task = Task::spawn(serve(listener, app, stop));
         Ok(Self {
             http,
@@ -228,12 +228,12 @@ impl Parts {
         Ok(Self { paths, fleet, ledger, telemetry, releases, planner, ingest, blobs, link, folder })
     }
 
-    fn app(self, config: &ServeConfig, broker: Option<&Broker>) -> (Arc<App>, OpenDataDir) {
+    fn app(self, config: &ServeConfig, broker: Option<Arc<Broker>>) -> (Arc<App>, OpenDataDir) {
         let told = match (&config.broker_public, &config.broker) {
             (Some(public), _) => api::Told::As(public.clone()),
             (None, BrokerConfig::External { address, .. }) => api::Told::As(address.clone()),
             (None, BrokerConfig::Embedded { .. }) => {
-                let address = broker.expect("it is embedded").address();
+                let address = broker.as_ref().expect("it is embedded").address();
                 match address.ip().is_unspecified() {
                     true => api::Told::SameHost(address.port()),
                     false => api::Told::As(address.to_string()),
@@ -248,6 +248,7 @@ impl Parts {
             planner: self.planner,
             ingest: self.ingest,
             blobs: self.blobs,
+            broker,
             connected: self.link.connected(),
             link: self.link,
             told,

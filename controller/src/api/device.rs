@@ -42,10 +42,13 @@ pub(super) async fn enrol(
     let sealed = tokio::task::spawn_blocking(move || {
         let request = verify_enrol(&body)
             .map_err(|error| ApiError::bad_request(format!("the request is refused: {error}")))?;
-        let password = app.passwords.of(&request.device, &request.public_key);
-        let secret = Digest::of(password.as_bytes());
         let device = request.device.to_string();
-        app.ledger.decide(&device, |state, now_ms| admit(state, now_ms, request, secret))?;
+        let password = app.ledger.decide(&device, |state, now_ms| {
+            let known = state.devices.get(&request.device);
+            let joined_ms = known.map_or(now_ms, |device| device.joined_ms);
+            let password = app.passwords.of(&request.device, &request.public_key, joined_ms);
+            admit(state, now_ms, request, password)
+        })?;
         let (fleet, root) = (app.fleet.clone(), app.releases.root());
         Ok::<_, ApiError>(envelope::seal(&EnrolResponse { fleet, broker, password, root }))
     });
@@ -59,12 +62,12 @@ fn admit(
     state: &Decisions,
     now_ms: u64,
     request: EnrolRequest,
-    password: Digest,
-) -> Result<Decided<()>, ApiError> {
+    password: String,
+) -> Result<Decided<String>, ApiError> {
     let EnrolRequest { device, mut labels, public_key, token, agent } = request;
     if let Some(known) = state.devices.get(&device) {
         if known.public_key == public_key {
-            return Ok(Decided::nothing(()));
+            return Ok(Decided::nothing(password));
         }
         let text = format!(
             "a device {device} with another key is enrolled: choose another id, or remove it first \
@@ -85,8 +88,10 @@ fn admit(
         Some(DeviceToken { uses: 0, .. }) => return Err(refused("the enrolment token is used up")),
         Some(found) => labels.extend(found.labels.clone()),
     }
-    let record = Record::DeviceEnrolled { device, labels, public_key, password, agent, token };
-    Ok(Decided::one(record, "", ()))
+    let digest = Digest::of(password.as_bytes());
+    let record =
+        Record::DeviceEnrolled { device, labels, public_key, password: digest, agent, token };
+    Ok(Decided::one(record, "", password))
 }
 
 /// The name by which the device reached us, without the port.
@@ -217,19 +222,30 @@ pub(super) async fn remove(
     Operator(who): Operator,
     Segments(id): Segments<DeviceId>,
 ) -> Result<StatusCode, ApiError> {
+    let (deciding, device) = (Arc::clone(&app), id.clone());
     tokio::task::spawn_blocking(move || {
-        app.ledger.decide(&who, |state, _| {
-            let device = id.clone();
-            match state.devices.contains_key(&id) {
-                true => Ok(Decided::one(Record::DeviceRemoved { device }, "", ())),
-                false => Err(unknown(&id)),
+        deciding.ledger.decide(&who, |state, _| {
+            let removed = Record::DeviceRemoved { device: device.clone() };
+            match state.devices.contains_key(&device) {
+                true => Ok(Decided::one(removed, "", ())),
+                false => Err(unknown(&device)),
             }
         })?;
-        app.telemetry.forget(&id);
-        app.link.clear(&Topic::Status(id));
-        Ok(StatusCode::NO_CONTENT)
+        deciding.telemetry.forget(&device);
+        if let Err(error) = deciding.telemetry.commit() {
+            tracing::error!(%error, "what a removed device reported is forgotten later");
+        }
+        Ok::<_, ApiError>(())
     })
-    .await?
+    .await??;
+    // It is out whatever follows; a session that is open would still be sent directives.
+    if let Some(broker) = &app.broker
+        && let Err(error) = broker.evict(&id).await
+    {
+        tracing::error!(%error, "a removed device's session");
+    }
+    app.link.clear(&Topic::Status(id));
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn unknown(id: &DeviceId) -> ApiError {

@@ -25,6 +25,7 @@ use tidegate_wire::FleetId;
 use tokio::sync::watch;
 
 use crate::blobs::Blobs;
+use crate::broker::Broker;
 use crate::data_dir::Passwords;
 use crate::ingest::Ingest;
 use crate::link::Link;
@@ -45,6 +46,8 @@ pub(crate) struct App {
     pub planner: Arc<Planner>,
     pub ingest: Arc<Ingest>,
     pub blobs: Blobs,
+    /// None if the fleet's broker is an external one.
+    pub broker: Option<Arc<Broker>>,
     pub link: Link,
     pub connected: watch::Receiver<bool>,
     pub told: Told,

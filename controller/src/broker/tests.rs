@@ -64,11 +64,21 @@ async fn a_device_keeps_to_its_own_topics() {
 async fn a_removed_device_is_out_at_once() {
     let fleet = Fleet::start().await;
     let password = fleet.join("pi-1").await;
-    let mut device = Session::new(&fleet, "pi-1", "pi-1", &password);
-    device.connect().await.unwrap();
-    fleet.request(reqwest::Method::DELETE, "v1/devices/pi-1").send().await.unwrap();
-    let own = Topic::Report("pi-1".parse().unwrap()).name(&fleet_id());
-    assert_eq!(device.publish(&own, b"x".to_vec()).await, PubAckReason::NotAuthorized);
+    let mut device = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    let removed = fleet.request(reqwest::Method::DELETE, "v1/devices/pi-1").send().await.unwrap();
+    assert_eq!(removed.status(), reqwest::StatusCode::NO_CONTENT);
+    assert!(device.wait(|_| None::<()>).await.is_err(), "the open session ends");
+    let connects = async |password: &str| {
+        let connected = Session::new(&fleet, "pi-1", "pi-1", password).connect().await;
+        matches!(connected, Ok(ConnectReturnCode::Success))
+    };
+    assert!(!connects(&password).await);
+
+    // Let in again, with the same key: what was known to whoever had the old password is worthless.
+    let again = fleet.join("pi-1").await;
+    assert_ne!(again, password);
+    assert!(!connects(&password).await);
+    assert!(connects(&again).await);
     fleet.server.stop().await;
 }
 
