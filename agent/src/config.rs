@@ -185,11 +185,12 @@ impl Config {
 
     fn problem(&self) -> Option<(&'static str, &'static str)> {
         let Self { controller, worker_threads, reports, downloads, .. } = self;
-        let http = controller.starts_with("http://") || controller.starts_with("https://");
+        let http = reqwest::Url::parse(controller)
+            .is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
         let both = self.enrol_token.is_some() && self.enrol_token_file.is_some();
         let positive = "must be at least 1";
         [
-            (!http, "controller", "must start with http:// or https://, as in http://host:8080"),
+            (!http, "controller", "must be an address as in http://host:8080"),
             (both, "enrol_token", "is given twice: remove it or `enrol_token_file`"),
             (!(1..=64).contains(worker_threads), "worker_threads", "must be 1 to 64"),
             (self.data_dir.as_os_str().is_empty(), "data_dir", "must name a folder"),
@@ -277,6 +278,7 @@ mod tests {
         assert!(name.contains("pi 1"), "{name}");
         let values = [
             ("controller", LEAST.replace("http://", "mqtt://")),
+            ("controller", LEAST.replace("http://c:1/", "http://")),
             ("worker_threads", format!("{LEAST}worker_threads = 0\n")),
             ("reports.window_seconds", format!("{LEAST}[reports]\nwindow_seconds = 0\n")),
             ("reports.spool_kib_max", format!("{LEAST}[reports]\nspool_kib_max = 1\n")),

@@ -12,13 +12,25 @@ pub struct BadFilter {
     problem: String,
 }
 
+/// Whether `filter` can be used.
+///
+/// # Errors
+/// [`BadFilter`].
+pub fn check(filter: &str) -> Result<(), BadFilter> {
+    parse(filter).map(drop)
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, BadFilter> {
+    EnvFilter::try_new(filter)
+        .map_err(|error| BadFilter { filter: filter.to_string(), problem: error.to_string() })
+}
+
 /// Starts logging for the whole process. That it was started already is fine.
 ///
 /// # Errors
 /// [`BadFilter`].
 pub fn start(filter: &str) -> Result<(), BadFilter> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|error| BadFilter { filter: filter.to_string(), problem: error.to_string() })?;
+    let parsed = parse(filter)?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_writer(std::io::stderr)

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
+    tidegate_agent::log::check(&config.log)?;
     if arguments.check {
         println!("{}: good, for device {}", arguments.config.display(), config.device);
         return Ok(());

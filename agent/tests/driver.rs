@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use device::{Application, Device, config, gates};
 use digits::slot;
-use fleet::{Fleet, within};
+use fleet::Fleet;
 use tidegate_agent::enrol::{EnrolError, enrol};
 use tidegate_agent::link::LinkEvent;
 use tidegate_agent::store::Store;
@@ -196,6 +196,8 @@ async fn committed_twice(fleet: &mut Fleet, folder: &Path) -> [digits::Slot; 2] 
         device.reached(State::Committed).await;
     }
     application.stop().await;
+    // The last acknowledgement too, or its report would come once more after the restart.
+    device.settled().await;
     device.stop().await;
     slots
 }

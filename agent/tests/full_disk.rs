@@ -43,12 +43,12 @@ fn backlog(folder: &Path) -> Backlog {
 /// What lies on the disk, by number.
 fn on_disk(backlog: &mut Backlog) -> Vec<(u64, Body)> {
     let seqs: Vec<u64> = backlog.seqs().collect();
-    let mut read = |seq| {
+    let read = |seq| {
         let sealed = backlog.on_spool(0, |spool| spool.sealed(seq)).unwrap().unwrap();
         let report: Report = envelope::open(&sealed).unwrap();
         (seq, report.body)
     };
-    seqs.into_iter().map(|seq| read(seq)).collect()
+    seqs.into_iter().map(read).collect()
 }
 
 #[test]

@@ -62,7 +62,6 @@ pub struct Device {
     published: mpsc::UnboundedReceiver<(Topic, Vec<u8>)>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
-    status: Option<Status>,
 }
 
 impl Device {
@@ -100,7 +99,7 @@ impl Device {
             driver.finish().await;
         });
         link.send(LinkEvent::Up).await.unwrap();
-        Self { serving, link, published, stop: Some(stop), task, status: None }
+        Self { serving, link, published, stop: Some(stop), task }
     }
 
     pub async fn deliver(&self, topic: Topic, payload: Vec<u8>) {
@@ -121,7 +120,7 @@ impl Device {
         }
     }
 
-    /// The next report, acknowledged. Statuses on the way are noted.
+    /// The next report, acknowledged. Statuses on the way are passed over.
     pub async fn report(&mut self) -> Report {
         let report = self.unacknowledged_report().await;
         let ack = Ack { spool: report.spool, seqs: vec![(report.seq, report.seq)] };
@@ -131,41 +130,51 @@ impl Device {
     }
 
     pub async fn unacknowledged_report(&mut self) -> Report {
-        loop {
-            let (topic, payload) =
-                within("a report", self.published.recv()).await.expect("the device is there");
-            match topic {
-                Topic::Report(_) => return envelope::open(&payload).unwrap(),
-                Topic::Status(_) => self.status = Some(envelope::open(&payload).unwrap()),
-                other => panic!("{other:?}"),
+        within("a report", async {
+            loop {
+                let (topic, payload) = self.published.recv().await.expect("the device is there");
+                match topic {
+                    Topic::Report(_) => return envelope::open(&payload).unwrap(),
+                    Topic::Status(_) => {}
+                    other => panic!("{other:?}"),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Waits for a transition to `state`.
     pub async fn reached(&mut self, state: State) -> Transition {
-        loop {
-            if let Body::Transition(transition) = self.report().await.body {
-                let text = format!("{transition:?}");
-                assert!(!ended(transition.state) || transition.state == state, "{text}");
-                if transition.state == state {
-                    return transition;
+        // Limited as a whole: a device that waits for ever still says so every second.
+        let what = format!("{state}");
+        within(&what, async {
+            loop {
+                if let Body::Transition(transition) = self.report().await.body {
+                    let text = format!("{transition:?}");
+                    assert!(!ended(transition.state) || transition.state == state, "{text}");
+                    if transition.state == state {
+                        return transition;
+                    }
                 }
             }
-        }
+        })
+        .await
     }
 
     /// Waits for a status that `fits`.
     pub async fn status(&mut self, what: &str, fits: impl Fn(&Status) -> bool) -> Status {
-        loop {
-            let (topic, payload) = within(what, self.published.recv()).await.unwrap();
-            if let Topic::Status(_) = topic {
-                let status: Status = envelope::open(&payload).unwrap();
-                if fits(&status) {
-                    return status;
+        within(what, async {
+            loop {
+                let (topic, payload) = self.published.recv().await.unwrap();
+                if let Topic::Status(_) = topic {
+                    let status: Status = envelope::open(&payload).unwrap();
+                    if fits(&status) {
+                        return status;
+                    }
                 }
             }
-        }
+        })
+        .await
     }
 
     pub fn version(&self) -> Option<String> {

@@ -201,6 +201,6 @@ impl Uplink for FakeUplink {
 
 /// Ends a test that hangs.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_secs(40);
     tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("{what} never came"))
 }
