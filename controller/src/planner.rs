@@ -113,6 +113,7 @@ impl Planner {
         self.link.settle(self);
         let newest: Vec<RolloutId> =
             self.ledger.state().latest_rollouts().iter().map(|entry| entry.rollout.id).collect();
+        self.telemetry.keep_evidence(&newest);
         for id in newest {
             if let Err(error) = self.plan_one(id) {
                 tracing::error!(rollout = id.0, %error, "a rollout could not be planned");
@@ -133,6 +134,9 @@ impl Planner {
                 return Ok::<_, JournalError>(Decided::nothing((None, None)));
             };
             let rollout = &entry.rollout;
+            if let Some(plan) = self.nothing_to_do(rollout, now_ms) {
+                return Ok(Decided::nothing((None, Some(Last::of(&plan)))));
+            }
             let seen = self.look(state, rollout);
             let plan = plan(rollout, &seen.world(), now_ms);
             let last = Some(Last::of(&plan));
@@ -153,6 +157,18 @@ impl Planner {
         }
         self.send(sent);
         Ok(())
+    }
+
+    /// The plan for a rollout that is over and whose directive is fresh, as nearly always: it asks
+    /// for no device.
+    fn nothing_to_do(&self, rollout: &Rollout, now_ms: u64) -> Option<Plan> {
+        if rollout.is_open() {
+            return None;
+        }
+        let facts = self.releases.facts(&rollout.model);
+        let seen = Seen { fleet: FleetView::default(), evidence: Evidence::default(), facts };
+        let plan = plan(rollout, &seen.world(), now_ms);
+        plan.directive.is_none().then_some(plan)
     }
 
     /// Starts a rollout; the next tick opens its first wave.

@@ -132,11 +132,18 @@ pub(super) async fn token(
 }
 
 /// `GET /v1/devices`.
-pub(super) async fn list(State(app): State<Arc<App>>, _: Operator) -> Json<DeviceList> {
-    let devices = app.ledger.state().devices.clone();
-    let summary =
-        |(id, device): (&DeviceId, &Device)| summary(id, device, &app.telemetry.device(id));
-    Json(DeviceList { devices: devices.iter().map(summary).collect() })
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    _: Operator,
+) -> Result<Json<DeviceList>, ApiError> {
+    let listed = tokio::task::spawn_blocking(move || {
+        let devices = app.ledger.state().devices.clone();
+        let summary = |(id, device): (&DeviceId, &Device)| {
+            app.telemetry.look(id, |known| summary(id, device, known))
+        };
+        devices.iter().map(summary).collect()
+    });
+    Ok(Json(DeviceList { devices: listed.await? }))
 }
 
 /// `GET /v1/devices/{device}`.
@@ -153,16 +160,16 @@ pub(super) async fn show(
         duplicates: known.spools.duplicates,
         lost: known.spools.dropped(),
         refused: 0,
-        rows: artifacts.iter().map(|entry| entry.rows).sum(),
-        errors: artifacts.iter().map(|entry| entry.errors).sum(),
+        rows: artifacts.iter().map(|entry| entry.rows).fold(0, u64::saturating_add),
+        errors: artifacts.iter().map(|entry| entry.errors).fold(0, u64::saturating_add),
     };
     let served = artifacts.iter().map(|entry| Served {
         model: entry.model.clone(),
         version: entry.artifact.version.clone(),
         rows: entry.rows,
         errors: entry.errors,
-        first_ms: entry.first * 1000,
-        last_ms: entry.last * 1000,
+        first_ms: entry.first.saturating_mul(1000),
+        last_ms: entry.last.saturating_mul(1000),
         median_us: entry.latency.quantile_us(0.5).unwrap_or(0.0),
     });
     Ok(Json(DeviceDetail {
@@ -205,7 +212,7 @@ fn summary(id: &DeviceId, device: &Device, known: &Known) -> DeviceSummary {
 
 fn view(at: u64, step: &Transition) -> TransitionView {
     TransitionView {
-        at_ms: at * 1000,
+        at_ms: at.saturating_mul(1000),
         model: step.model.clone(),
         generation: step.generation,
         version: step.artifact.as_ref().map(|artifact| artifact.version.clone()),

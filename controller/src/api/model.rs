@@ -11,7 +11,7 @@ use tidegate_wire::{ModelName, Version};
 use super::App;
 use super::auth::Operator;
 use super::error::{ApiError, Segments};
-use super::rollout::summarise;
+use super::rollout::{fleet, summarise};
 use super::types::{ModelDetail, ModelList, ModelSummary, VersionSummary};
 use crate::clock;
 
@@ -40,13 +40,19 @@ pub(super) async fn show(
             let hint = "`tidegate model list` shows them";
             ApiError::not_found(format!("there is no model {model}: {hint}"))
         })?;
-        let state = app.ledger.state().clone();
+        let (directive, mine) = {
+            let state = app.ledger.state();
+            let directive = state.directives.get(&model).map(|issued| issued.directive.clone());
+            let all = state.rollouts.values().rev();
+            let mine = all.filter(|entry| entry.rollout.model == model);
+            (directive, mine.cloned().collect::<Vec<_>>())
+        };
         let now_ms = clock::now_ms();
-        let mine = state.rollouts.values().rev().filter(|entry| entry.rollout.model == model);
+        let summarise = |entry| summarise(entry, &fleet(&app, entry), now_ms);
         Ok(Json(ModelDetail {
             summary: summary(&app, &targets, &model),
-            directive: state.directives.get(&model).map(|issued| issued.directive.clone()),
-            rollouts: mine.map(|entry| summarise(&app, &state, entry, now_ms)).collect(),
+            directive,
+            rollouts: mine.iter().map(summarise).collect(),
         }))
     })
     .await?

@@ -1,5 +1,6 @@
 //! Rollouts: starting them, watching them, taking a hand in them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -22,7 +23,7 @@ use super::types::{
 };
 use crate::clock;
 use crate::planner::PlannerError;
-use crate::state::{RolloutEntry, State as Decisions};
+use crate::state::RolloutEntry;
 use crate::telemetry::Known;
 
 /// Which rollouts are asked for.
@@ -39,13 +40,14 @@ pub(super) async fn list(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<RolloutList>, ApiError> {
     let listed = tokio::task::spawn_blocking(move || {
-        let state = app.ledger.state().clone();
         let now_ms = clock::now_ms();
         let asked = |entry: &&RolloutEntry| {
             query.model.as_ref().is_none_or(|model| entry.rollout.model == *model)
         };
-        let newest_first = state.rollouts.values().rev().filter(asked);
-        newest_first.map(|entry| summarise(&app, &state, entry, now_ms)).collect()
+        let newest_first: Vec<_> =
+            app.ledger.state().rollouts.values().rev().filter(asked).cloned().collect();
+        let summary = |entry| summarise(entry, &fleet(&app, entry), now_ms);
+        newest_first.iter().map(summary).collect()
     });
     Ok(Json(RolloutList { rollouts: listed.await? }))
 }
@@ -88,10 +90,10 @@ pub(super) async fn command(
 }
 
 fn detail(app: &App, id: RolloutId) -> Result<RolloutDetail, ApiError> {
-    let state = app.ledger.state().clone();
-    let entry = state.rollouts.get(&id).ok_or(PlannerError::NoRollout(id))?;
+    let entry = app.ledger.state().rollouts.get(&id).cloned();
+    let entry = entry.ok_or(PlannerError::NoRollout(id))?;
     let (rollout, now_ms) = (&entry.rollout, clock::now_ms());
-    let fleet = app.telemetry.fleet_view(&state, rollout);
+    let fleet = fleet(app, &entry);
     let mut last = app.planner.last(id);
     if let Some(fault) = &entry.fault {
         last.decision
@@ -99,14 +101,14 @@ fn detail(app: &App, id: RolloutId) -> Result<RolloutDetail, ApiError> {
             .insert(0, format!("not planned any more until an operator acts: {fault}"));
     }
     let cohort = Cohort::new(&fleet, &rollout.policy, &rollout.salt);
-    let control: Vec<&DeviceId> = cohort.control(&rollout.policy).collect();
+    let control: BTreeSet<&DeviceId> = cohort.control(&rollout.policy).collect();
     let members = fleet.matching(&rollout.policy.selector);
     let devices = members.map(|view| {
-        let known = app.telemetry.device(&view.id);
-        device(rollout, view, &known, control.contains(&&view.id), now_ms)
+        let control = control.contains(&view.id);
+        app.telemetry.look(&view.id, |known| device(rollout, view, known, control, now_ms))
     });
     Ok(RolloutDetail {
-        summary: summarise(app, &state, entry, now_ms),
+        summary: summarise(&entry, &fleet, now_ms),
         artifact: rollout.to.clone(),
         generation: rollout.generation,
         progress: progress(rollout, &fleet, now_ms).into_iter().map(|w| wave(rollout, w)).collect(),
@@ -116,16 +118,15 @@ fn detail(app: &App, id: RolloutId) -> Result<RolloutDetail, ApiError> {
     })
 }
 
+/// The fleet with regard to a rollout.
+pub(super) fn fleet(app: &App, entry: &RolloutEntry) -> FleetView {
+    app.telemetry.fleet_view(&app.ledger.state(), &entry.rollout)
+}
+
 /// One rollout as it stands in lists.
-pub(super) fn summarise(
-    app: &App,
-    state: &Decisions,
-    entry: &RolloutEntry,
-    now_ms: u64,
-) -> RolloutSummary {
+pub(super) fn summarise(entry: &RolloutEntry, fleet: &FleetView, now_ms: u64) -> RolloutSummary {
     let rollout = &entry.rollout;
-    let fleet: FleetView = app.telemetry.fleet_view(state, rollout);
-    let tally = Tally::of(rollout, &fleet, rollout.limit(), now_ms);
+    let tally = Tally::of(rollout, fleet, rollout.limit(), now_ms);
     let (status, reason, detail) = match &rollout.status {
         Status::Running => (RolloutStatus::Running, None, String::new()),
         Status::Paused(act) => (RolloutStatus::Paused, None, act.why.clone()),

@@ -119,8 +119,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn say(text: impl std::fmt::Display) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.to_string().trim_end())?;
+    writeln!(out, "{}", printable(text.to_string().trim_end()))?;
     Ok(())
+}
+
+/// Without what would drive the terminal: much of what is shown was said by devices.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Writes a value as JSON, indented.
@@ -132,6 +137,14 @@ fn say_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
 mod tests {
     use anyhow::{Context, anyhow};
     use clap::CommandFactory;
+
+    #[test]
+    fn a_devices_words_do_not_drive_the_terminal() {
+        assert_eq!(super::printable("a\x1b[2Jb\u{9b}c\nd"), "a\u{fffd}[2Jb\u{fffd}c\nd");
+        let mut table = super::text::Table::new(&["A"]);
+        table.row(["x\nforged row".to_owned()]);
+        assert_eq!(table.to_string(), "A\nx forged row\n");
+    }
 
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {

@@ -14,9 +14,9 @@ impl Table {
         Self { rows: vec![header.iter().map(|name| (*name).to_owned()).collect()] }
     }
 
-    /// Adds a row. Missing cells stay empty.
+    /// Adds a row. Missing cells stay empty; a line break in a cell begins no row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| cell.replace('\n', " ")).collect());
     }
 
     /// Whether there is nothing below the column names.

@@ -16,6 +16,9 @@ const SPOOLS_MAX: usize = 8;
 /// Steps that are remembered per device: some ten rollouts.
 const STEPS_MAX: usize = 64;
 
+/// The figures behind a reason; a report may have more bytes than 64 steps should keep.
+const DETAIL_BYTES_MAX: usize = 200;
+
 /// Artifacts whose answers are counted per device; the oldest ones go first.
 const SERVED_MAX: usize = 32;
 
@@ -46,7 +49,8 @@ impl Spools {
             None => self.spools.push(Spool { id: spool, ..Spool::default() }),
         }
         if self.spools.len() > SPOOLS_MAX {
-            self.forgotten_drops += self.spools.remove(0).dropped;
+            let forgotten = self.spools.remove(0).dropped;
+            self.forgotten_drops = self.forgotten_drops.saturating_add(forgotten);
         }
         let spool = self.spools.last_mut().expect("one was pushed or moved there");
         spool.dropped = spool.dropped.max(dropped);
@@ -61,7 +65,8 @@ impl Spools {
 
     /// Reports that the device dropped unsent, by its own count.
     pub fn dropped(&self) -> u64 {
-        self.forgotten_drops + self.spools.iter().map(|spool| spool.dropped).sum::<u64>()
+        let drops = self.spools.iter().map(|spool| spool.dropped);
+        drops.fold(self.forgotten_drops, u64::saturating_add)
     }
 }
 
@@ -150,8 +155,10 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Adds a step.
-    pub fn add(&mut self, at: u64, transition: Transition) {
+    /// Adds a step. Its text is cut to what a device may say.
+    pub fn add(&mut self, at: u64, mut transition: Transition) {
+        let end = transition.detail.floor_char_boundary(DETAIL_BYTES_MAX);
+        transition.detail.truncate(end);
         if self.steps.len() >= STEPS_MAX {
             self.steps.remove(0);
         }
@@ -284,6 +291,31 @@ mod tests {
         assert_eq!(heard.warnings, [""; 0]);
         heard.take(status(2, true), 30);
         assert!(heard.warnings[0].contains("two agents use the id pi"), "{:?}", heard.warnings);
+    }
+
+    #[test]
+    fn figures_of_a_device_overflow_nothing_and_its_text_is_cut() {
+        let mut spools = Spools::default();
+        for spool in 0..20 {
+            spools.note(spool, u64::MAX, u64::MAX, u64::MAX);
+        }
+        assert_eq!(spools.dropped(), u64::MAX);
+        let mut steps = Steps::default();
+        let detail = "ä".repeat(50_000);
+        steps.add(u64::MAX, Transition { detail, ..step() });
+        assert_eq!(steps.steps[0].1.detail, "ä".repeat(100));
+    }
+
+    fn step() -> Transition {
+        Transition {
+            model: "digits".parse().unwrap(),
+            generation: Generation(1),
+            artifact: None,
+            state: State::Rejected,
+            active: None,
+            reason: None,
+            detail: String::new(),
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidegate_rollout::{DeviceView, Evidence, FleetView, Presence, Progress, Rollout};
+use tidegate_rollout::{DeviceView, Evidence, FleetView, Presence, Progress, Rollout, RolloutId};
 use tidegate_wire::codec;
 use tidegate_wire::manifest::DriftReference;
 use tidegate_wire::report::{Body, Report, Status};
@@ -204,7 +204,8 @@ impl Telemetry {
     /// What became of all reports.
     pub fn totals(&self) -> ReportCounts {
         let memory = self.memory();
-        let lost = memory.devices.values().map(|known| known.spools.dropped()).sum();
+        let lost = memory.devices.values().map(|known| known.spools.dropped());
+        let lost = lost.fold(0, u64::saturating_add);
         ReportCounts { lost, ..memory.totals }
     }
 
@@ -218,6 +219,25 @@ impl Telemetry {
     /// What is known of one device.
     pub fn device(&self, device: &DeviceId) -> Known {
         self.memory().devices.get(device).cloned().unwrap_or_default()
+    }
+
+    /// Looks at what is known of one device without taking a copy.
+    pub fn look<T>(&self, device: &DeviceId, look: impl FnOnce(&Known) -> T) -> T {
+        match self.memory().devices.get(device) {
+            Some(known) => look(known),
+            None => look(&Known::default()),
+        }
+    }
+
+    /// Forgets what the reports said about all other rollouts: those are over.
+    pub fn keep_evidence(&self, of: &[RolloutId]) {
+        let mut memory = self.memory();
+        let is_kept = |id: &u64| of.iter().any(|kept| kept.0 == *id);
+        let gone: Vec<u64> = memory.evidence.keys().filter(|id| !is_kept(id)).copied().collect();
+        for id in gone {
+            memory.evidence.remove(&id);
+            memory.dirty.insert(Key::Evidence(id));
+        }
     }
 
     /// The fleet with regard to a rollout.

@@ -134,3 +134,37 @@ fn a_full_disk_keeps_nothing_from_being_stored_later() {
     assert_eq!(Telemetry::open(&folder).unwrap().totals(), totals);
     assert!(!disk.path().join("telemetry.damaged-1").exists());
 }
+
+#[test]
+fn what_was_said_about_rollouts_that_are_over_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let telemetry = Telemetry::open(dir.path()).unwrap();
+    let (state, [canary, _]) = state();
+    telemetry.absorb(vec![window(&canary, 0, "2", 200)], &state);
+    telemetry.commit().unwrap();
+    let rows = |telemetry: &Telemetry| {
+        telemetry.evidence(&state.rollouts[&RolloutId(1)].rollout, None).new.rows
+    };
+    telemetry.keep_evidence(&[RolloutId(1)]);
+    assert_eq!(rows(&telemetry), 10);
+    telemetry.keep_evidence(&[RolloutId(2)]);
+    telemetry.commit().unwrap();
+    assert_eq!(rows(&telemetry), 0);
+    drop(telemetry);
+    assert_eq!(rows(&Telemetry::open(dir.path()).unwrap()), 0, "also on the disk");
+}
+
+#[test]
+fn a_report_of_a_device_that_was_removed_meanwhile_brings_nothing_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let telemetry = Telemetry::open(dir.path()).unwrap();
+    let (mut state, [canary, _]) = state();
+    telemetry.absorb(vec![window(&canary, 0, "2", 200)], &state);
+    state.devices.remove(&canary);
+    telemetry.forget(&canary);
+    telemetry.absorb(vec![window(&canary, 1, "2", 200)], &state);
+    telemetry.commit().unwrap();
+    drop(telemetry);
+    let again = Telemetry::open(dir.path()).unwrap();
+    assert!(again.device(&canary).served.artifacts.is_empty());
+}

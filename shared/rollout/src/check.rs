@@ -327,7 +327,7 @@ fn check_control(
     positions: &[u64],
 ) -> Result<(), Violation> {
     let own = position(&previous.salt, &device.id);
-    let above = positions.iter().rev().take_while(|other| **other > own).count() as u64;
+    let above = (positions.len() - positions.partition_point(|other| *other <= own)) as u64;
     let of = positions.len() as u64;
     let control = of * u64::from(previous.policy.control.thousandths());
     if above * 100_000 >= control || above + 1 == of {
