@@ -84,6 +84,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(|error| RunError::System(error.to_string()))?;
+    // On this thread, beside the workers: the driver waits for the disk, and answers must not.
     let result = runtime.block_on(async {
         let stop = stop_signal().map_err(|error| RunError::System(error.to_string()))?;
         run_until(config, stop).await

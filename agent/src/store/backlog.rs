@@ -203,3 +203,45 @@ impl Backlog {
         self.wait_ms = (self.wait_ms * 2).min(REOPEN_MS.1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_wire::report::Transition;
+    use tidegate_wire::{Generation, State};
+
+    fn transition(number: u64) -> Body {
+        Body::Transition(Transition {
+            model: "digits".parse().unwrap(),
+            generation: Generation(number),
+            artifact: None,
+            state: State::Idle,
+            active: None,
+            reason: None,
+            detail: String::new(),
+        })
+    }
+
+    /// A write that failed may have got to the disk all the same, or not.
+    #[test]
+    fn a_report_whose_write_failed_is_on_the_disk_once() {
+        for got_there in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let sender = Sender { fleet: "oslo".parse().unwrap(), device: "pi-1".parse().unwrap() };
+            let limits = SpoolLimits { entries_max: 100, bytes_max: 1 << 20 };
+            let mut backlog = Backlog::new(folder.path().join("spool"), sender, limits);
+            backlog.append(0, 7, transition(0));
+            let spool = backlog.spool.as_mut().unwrap();
+            let place = (spool.id(), spool.seq_next());
+            if got_there {
+                spool.append(7, transition(1)).unwrap();
+            }
+            backlog.waiting.push_back((7, transition(1)));
+            backlog.doubtful = Some(place);
+            backlog.spool = None;
+            backlog.append(0, 7, transition(2));
+            assert_eq!(backlog.seqs().collect::<Vec<_>>(), [0, 1, 2], "{got_there}");
+            assert_eq!((backlog.len(), backlog.dropped()), (3, 0));
+        }
+    }
+}
