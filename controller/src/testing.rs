@@ -32,6 +32,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// 2100-01-01.
 const EXPIRES: u64 = 4_102_444_800;
 
+/// The seed of the one publisher's key.
+const PUBLISHER: [u8; 32] = [9; 32];
+
 /// A fleet with a running controller.
 pub(crate) struct Fleet {
     pub dir: TempDir,
@@ -51,10 +54,16 @@ impl Fleet {
     }
 
     pub async fn start_in(dir: TempDir) -> Self {
-        let publisher = SigningKey::from_seed(&[9; 32]);
+        let publisher = SigningKey::from_seed(&PUBLISHER);
         let admin = found(&dir, &publisher);
+        Self::open(dir, admin).await
+    }
+
+    /// Starts a controller in a folder that was founded before.
+    pub async fn open(dir: TempDir, admin: String) -> Self {
         let server = Server::start(config(&dir)).await.unwrap();
         server.connected().await;
+        let publisher = SigningKey::from_seed(&PUBLISHER);
         Self { dir, server, admin, publisher, http: reqwest::Client::new() }
     }
 

@@ -4,14 +4,25 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use rumqttc::mqttbytes::v5::Packet;
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, PublishOptions};
 use serde_json::Value;
 use tidegate_controller::{BrokerConfig, ServeConfig, Server};
+use tidegate_trust::{SigningKey, sign_enrol};
+use tidegate_wire::enrol::{EnrolRequest, EnrolResponse};
+use tidegate_wire::report::{ModelStatus, Status};
+use tidegate_wire::topic::Topic;
+use tidegate_wire::{ArtifactRef, Generation, State, envelope};
 
 fn example(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits").join(version)
 }
+
+/// No test waits longer for something that should happen.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A founded fleet with a running controller.
 struct Fleet {
@@ -49,7 +60,8 @@ impl Fleet {
         assert!(output.status.success(), "{}", text(&output.stderr));
         let any = ([127, 0, 0, 1], 0).into();
         let broker = BrokerConfig::Embedded { listen: any };
-        let config = ServeConfig::new(dir.path().join("data"), any, broker);
+        let mut config = ServeConfig::new(dir.path().join("data"), any, broker);
+        config.plan_interval_ms = 50;
         Self { server: Server::start(config).await.unwrap(), dir }
     }
 
@@ -75,6 +87,83 @@ impl Fleet {
         let output = self.run(args).await;
         assert_eq!(output.status.code(), Some(1), "{args:?}: {}", text(&output.stdout));
         text(&output.stderr).trim().to_owned()
+    }
+
+    /// Asks until the answer is as it should be.
+    async fn until(&self, args: &[&str], good: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.json(args).await;
+            if good(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{args:?} stayed {answer}");
+        }
+    }
+
+    /// Starts a rollout at once and watches it, in a process of its own.
+    fn watch(&self, model: &str) -> Child {
+        let policy = self.path("policy.toml");
+        fs::write(
+            &policy,
+            "[[waves]]\npercent = 100\nsoak_seconds = 0\n[gate]\ninput_drift = 'off'",
+        )
+        .unwrap();
+        let mut command = tidegate();
+        command.args(["rollout", "start", model, "--why", "a test", "--watch", "--policy"]);
+        command.arg(policy).arg("--data").arg(self.path("data"));
+        command.args(["--url", &format!("http://{}", self.server.http_address())]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Enrols `pi-1` and returns its password.
+    async fn enrol(&self) -> String {
+        let token = self.json(&["device", "token"]).await;
+        let key = SigningKey::from_seed(&[5; 32]);
+        let request = EnrolRequest {
+            device: "pi-1".parse().unwrap(),
+            labels: Default::default(),
+            public_key: key.public().as_bytes().to_vec(),
+            token: token["token"].as_str().unwrap().to_owned(),
+            agent: "0.1.0".into(),
+        };
+        let url = format!("http://{}/v1/enrol", self.server.http_address());
+        let post = reqwest::Client::new().post(url).body(sign_enrol(&key, &request));
+        let answer = post.send().await.unwrap().bytes().await.unwrap();
+        envelope::open::<EnrolResponse>(&answer).unwrap().password
+    }
+
+    /// Connects as `pi-1`, and says what it runs. Returns when the broker has taken that.
+    async fn say(&self, password: &str, instance: u64, runs: Option<ArtifactRef>) -> EventLoop {
+        let broker = self.server.broker_address();
+        let mut options = MqttOptions::new("pi-1", (broker.ip().to_string(), broker.port()));
+        options.set_credentials("pi-1".to_owned(), password.to_owned());
+        options.set_outgoing_inflight_upper_limit(8);
+        let (client, mut events) = AsyncClient::builder(options).capacity(8).build();
+        let model = |active| ModelStatus {
+            model: "digits".parse().unwrap(),
+            generation: Generation(1),
+            state: State::Committed,
+            active: Some(active),
+            candidate: None,
+            reason: None,
+        };
+        let status = Status {
+            device: "pi-1".parse().unwrap(),
+            agent: "0.1.0".into(),
+            online: true,
+            instance,
+            labels: Default::default(),
+            models: runs.map(model).into_iter().collect(),
+            api: format!("10.0.0.{instance}:8080"),
+            spooled: 0,
+            dropped: 0,
+        };
+        let topic = Topic::Status("pi-1".parse().unwrap()).name(&"plant-7".parse().unwrap());
+        let options = PublishOptions::at_least_once().retain(true);
+        client.try_publish(topic, envelope::seal(&status), options).unwrap();
+        while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::PubAck(_))) {}
+        events
     }
 
     async fn push(&self, folder: &Path) -> Output {
@@ -213,5 +302,81 @@ async fn devices_fleet_rollouts_and_audit_answer() {
     assert!(entries.iter().any(|entry| entry["who"] == "admin"), "{audit}");
     let table = fleet.run(&["audit"]).await;
     assert!(text(&table.stdout).starts_with("NO"), "{table:?}");
+    fleet.server.stop().await;
+}
+
+/// The exit code of a watch that ends, or what it said until now.
+async fn exit_code(watch: Child) -> i32 {
+    let id = rustix::process::Pid::from_child(&watch);
+    let ended = tokio::task::spawn_blocking(move || watch.wait_with_output().unwrap());
+    let deadline = tokio::time::sleep(PATIENCE);
+    tokio::pin!(ended, deadline);
+    tokio::select! {
+        output = &mut ended => return output.unwrap().status.code().unwrap(),
+        () = deadline => {}
+    }
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let output = ended.await.unwrap();
+    panic!("it watches on: {}{}", text(&output.stdout), text(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_rollout_tells_by_its_exit_code_how_it_ended() {
+    let fleet = Fleet::start().await;
+    assert!(fleet.push(&example("1.0.0")).await.status.success());
+    let password = fleet.enrol().await;
+    let shown = fleet.json(&["model", "list"]).await;
+    let digest = shown["models"][0]["versions"][0]["digest"].as_str().unwrap().parse().unwrap();
+    let artifact = ArtifactRef { digest, version: "1.0.0".parse().unwrap() };
+
+    let completed = fleet.watch("digits@1.0.0");
+    fleet.until(&["rollout", "history"], |list| !list.as_array().unwrap().is_empty()).await;
+    let _session = fleet.say(&password, 1, Some(artifact)).await;
+    assert_eq!(exit_code(completed).await, 0);
+
+    // A first install: nobody has anything to go back to, and that is said.
+    let told = "no older version to go back to: devices that have 1.0.0 keep it";
+    let reverted = fleet.run(&["rollout", "revert", "1", "--why", "a test"]).await;
+    assert!(text(&reverted.stdout).contains(told), "{reverted:?}");
+    assert!(text(&fleet.run(&["rollout", "status", "1"]).await.stdout).contains(told));
+
+    assert!(fleet.push(&example("1.1.0")).await.status.success());
+    for (id, command) in [("2", "revert"), ("3", "cancel")] {
+        let watched = fleet.watch("digits@1.1.0");
+        let opened = |list: &Value| {
+            list.as_array()
+                .unwrap()
+                .iter()
+                .any(|r| r["id"].as_u64() == id.parse().ok() && r["wave"] == 0)
+        };
+        fleet.until(&["rollout", "history"], opened).await;
+        let done = fleet.run(&["rollout", command, id, "--why", "a test"]).await;
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        assert_eq!(exit_code(watched).await, 3, "{command}");
+        let after = fleet.run(&["rollout", "status", id, "--watch"]).await;
+        assert_eq!(after.status.code(), Some(3), "also when it was over before");
+    }
+    let after = fleet.run(&["rollout", "status", "1", "--watch"]).await;
+    assert_eq!(after.status.code(), Some(3), "it was completed, and then reverted");
+    fleet.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_agents_with_one_id_are_named_to_the_operator() {
+    let fleet = Fleet::start().await;
+    let password = fleet.enrol().await;
+    let args = ["device", "show", "pi-1"];
+    let runs = |api: &'static str| move |device: &Value| device["api"] == api;
+    // The one is thrown out by the other, comes back, and throws the other one out.
+    for (instance, api) in [(1, "10.0.0.1:8080"), (2, "10.0.0.2:8080")] {
+        fleet.say(&password, instance, None).await;
+        let device = fleet.until(&args, runs(api)).await;
+        assert_eq!(device["warnings"], serde_json::json!([]), "a restart looks the same");
+    }
+    fleet.say(&password, 1, None).await;
+    fleet.until(&args, runs("10.0.0.1:8080")).await;
+    let shown = fleet.run(&args).await;
+    let warning = "warning  two agents use the id pi-1: one at 10.0.0.1:8080, one at 10.0.0.2:8080";
+    assert!(text(&shown.stdout).contains(warning), "{}", text(&shown.stdout));
     fleet.server.stop().await;
 }

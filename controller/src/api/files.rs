@@ -17,7 +17,11 @@ use super::App;
 use super::auth::{Operator, Reader};
 use super::error::{ApiError, Segments};
 use super::types::{BlobStored, TargetsPublished};
+use crate::blobs::BlobError;
 use crate::release::is_metadata_name;
+
+/// The most bytes of a failed upload that are read and thrown away: larger than most models.
+const DRAIN_MAX: usize = 256 << 20;
 
 /// `GET /metadata/{name}`.
 pub(super) async fn metadata(
@@ -97,19 +101,45 @@ pub(super) async fn upload(
     if let Some(length) = app.blobs.length(&digest) {
         return Ok((StatusCode::OK, Json(BlobStored { digest, length })));
     }
-    let mut incoming = app.blobs.receive(digest).await?;
-    loop {
-        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
-        let Some(frame) = frame else { break };
-        let frame = frame.map_err(|error| {
-            ApiError::bad_request(format!("the upload broke off, nothing was stored: {error}"))
-        })?;
-        if let Some(bytes) = frame.data_ref() {
-            incoming.write(bytes).await?;
+    let mut incoming = match app.blobs.receive(digest).await {
+        Ok(incoming) => incoming,
+        Err(error) => return Err(drained(body, error).await),
+    };
+    while let Some(bytes) = chunk(&mut body).await? {
+        if let Err(error) = incoming.write(&bytes).await {
+            drop(incoming);
+            return Err(drained(body, error).await);
         }
     }
     let length = incoming.finish().await?;
     Ok((StatusCode::CREATED, Json(BlobStored { digest, length })))
+}
+
+/// The next bytes of a body; none at its end.
+async fn chunk(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+    loop {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
+        let Some(frame) = frame else { return Ok(None) };
+        let frame = frame.map_err(|error| {
+            ApiError::bad_request(format!("the upload broke off, nothing was stored: {error}"))
+        })?;
+        if let Ok(bytes) = frame.into_data() {
+            return Ok(Some(bytes));
+        }
+    }
+}
+
+/// Reads the rest of an upload that failed before the error is told: who is still sending would see
+/// a broken connection instead of it.
+async fn drained(mut body: Body, error: BlobError) -> ApiError {
+    let mut left = DRAIN_MAX;
+    while let Ok(Some(bytes)) = chunk(&mut body).await {
+        match left.checked_sub(bytes.len()) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+    }
+    error.into()
 }
 
 /// `POST /v1/metadata/targets`.

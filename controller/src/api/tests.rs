@@ -8,7 +8,11 @@ use tidegate_wire::report::{Ack, ModelStatus, Status};
 use tidegate_wire::topic::Topic;
 use tidegate_wire::{ArtifactRef, DeviceId, Digest, Generation, State};
 
+use tidegate_rollout::{RolloutId, WaveRecord};
+
 use super::types::*;
+use crate::journal::JournalError;
+use crate::state::{Decided, Ledger, Record};
 use crate::testing::{Fleet, PATIENCE, Session, report};
 use crate::{BrokerConfig, ServeConfig, ServeError, Server};
 
@@ -328,5 +332,60 @@ async fn a_folder_is_used_by_one_controller_and_only_after_it_was_founded() {
     let Err(error) = Server::start(config(fleet.dir.path().to_owned())).await else { panic!() };
     assert!(error.to_string().contains("in use"), "{error}");
     assert!(matches!(error, ServeError::DataDir(_)));
+    fleet.server.stop().await;
+}
+
+/// A plan that the checker refuses stops the rollout where it is, says so, and is not carried out.
+/// The journal is made to hold a rollout with more waves than its policy has, as no planner would.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_the_checker_refuses_is_not_carried_out() {
+    let fleet = Fleet::start().await;
+    let password = fleet.join("pi-1").await;
+    let release = fleet.publish(None, "1.0.0").await;
+    fleet.post("v1/rollouts", &start("1.0.0", AT_ONCE)).await;
+    until(&fleet, "v1/rollouts/1", |d: &RolloutDetail| d.summary.wave == Some(0)).await;
+    let Fleet { dir, server, admin, .. } = fleet;
+    server.stop().await;
+    {
+        let ledger = Ledger::open(&dir.path().join("journal")).unwrap();
+        let mut rollout = ledger.state().rollouts[&RolloutId(1)].rollout.clone();
+        let again = WaveRecord { added: 0, ..rollout.history[0].clone() };
+        rollout.history.push(again);
+        let (rollout, decision) = (Box::new(rollout), "a mistake".to_owned());
+        let record = Record::RolloutChanged { rollout, decision, directive: None };
+        let decide = |_: &_, _| Ok::<_, JournalError>(Decided::one(record, "", ()));
+        ledger.decide("nobody", decide).unwrap();
+    }
+    let fleet = Fleet::open(dir, admin).await;
+    let mut device = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    let topic = Topic::Directive("digits".parse().unwrap());
+    let before = device.message(&topic).await;
+    let said = status("pi-1", Generation(1), &release.artifact, State::Committed);
+    let status_topic = Topic::Status(device.id.clone()).name(&crate::testing::fleet_id());
+    device.publish(&status_topic, envelope::seal(&said)).await;
+
+    let refused =
+        |d: &RolloutDetail| d.decision.holds.iter().any(|hold| hold.contains("not planned"));
+    let held: RolloutDetail = until(&fleet, "v1/rollouts/1", refused).await;
+    let hold = &held.decision.holds[0];
+    assert!(hold.contains("from running to completed"), "{hold}");
+    assert_eq!(held.summary.status, RolloutStatus::Running);
+    let audit: AuditPage = fleet.get("v1/audit").await;
+    let faults = |audit: &AuditPage| {
+        audit.entries.iter().filter(|entry| entry.kind == "rollout-faulted").count()
+    };
+    assert_eq!(faults(&audit), 1);
+
+    // Resumed it is planned again, refused again, and can be cancelled.
+    let act = |why: &str| RolloutAct { why: why.to_owned() };
+    let (code, body) = fleet.post("v1/rollouts/1/resume", &act("try again")).await;
+    assert_eq!(code, StatusCode::OK, "{body}");
+    until(&fleet, "v1/audit", |audit: &AuditPage| faults(audit) == 2).await;
+    let (code, body) = fleet.post("v1/rollouts/1/cancel", &act("give up")).await;
+    assert_eq!(code, StatusCode::OK, "{body}");
+    let issued: ModelDetail = fleet.get("v1/models/digits").await;
+    let mut late = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    assert_eq!(late.message(&topic).await, before, "no directive came of it");
+    assert_eq!(issued.directive.unwrap().generation, held.generation);
     fleet.server.stop().await;
 }

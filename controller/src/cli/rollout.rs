@@ -87,6 +87,9 @@ enum Command {
     /// Open the next wave without waiting for the gate.
     Promote(Act),
     /// Take it back: every device returns to what it had.
+    ///
+    /// After a first install there is nothing to return to: devices that have it keep it, and no
+    /// further device gets it.
     Revert(Act),
     /// Stop where it is: devices keep what they have.
     Cancel(Act),

@@ -1,5 +1,6 @@
 //! The planner: one pure function from what is known to what to do, and why.
 
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
@@ -119,6 +120,12 @@ impl fmt::Display for Decision {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is journaled says also what becomes of the devices.
+        if let (Decision::Revert(cause), Status::Reverted { detail, .. }) =
+            (&self.decision, &self.next.status)
+        {
+            return write!(f, "revert: {}: {detail}", cause.reason());
+        }
         self.decision.fmt(f)?;
         match (&self.decision, self.next.history.last()) {
             (
@@ -242,7 +249,22 @@ pub(crate) fn take_back(
         return unsent(next, Decision::Revert(cause));
     }
     next.reverted_since = Some(next.generation.next());
+    if !goes_back(&next, facts)
+        && let Status::Reverted { detail, .. } = &mut next.status
+    {
+        let to = &next.to;
+        detail.push_str(&format!(
+            "; there is no older version to go back to: devices that have {to} keep it, and no \
+             further device gets it"
+        ));
+    }
     issue(next, Decision::Revert(cause), facts, now_ms)
+}
+
+/// Whether the rules of a revert name what the devices had before.
+fn goes_back(reverted: &Rollout, facts: &ArtifactFacts) -> bool {
+    let Some(from) = &reverted.from else { return false };
+    reverted.rules(facts).iter().any(|rule| rule.artifact.digest == from.digest)
 }
 
 fn settled(rollout: &Rollout, world: &World<'_>, now_ms: u64) -> Plan {

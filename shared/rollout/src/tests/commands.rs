@@ -59,8 +59,15 @@ fn the_revert_of_a_first_install_directs_nobody() {
     plant.tick(0);
     assert_eq!(plant.directive.as_ref().unwrap().rules.len(), 1);
     plant.set(&plant.assigned("2"), Progress::Failed(Reason::LoadFailed));
-    assert!(matches!(plant.tick(1), Decision::Revert(_)));
+    plant.now_ms += 1;
+    let plan = plant.plan();
+    assert!(matches!(plan.decision, Decision::Revert(_)));
+    let told = "no older version to go back to: devices that have 2 keep it, and no further device";
+    assert!(plan.to_string().contains(told), "{plan}");
+    plant.execute(plan);
     assert_eq!(plant.directive.as_ref().unwrap().rules, []);
+    let Status::Reverted { detail, .. } = &plant.rollout.status else { panic!() };
+    assert!(detail.contains(told), "{detail}");
 }
 
 #[test]
@@ -70,6 +77,7 @@ fn a_revert_is_a_higher_generation_with_a_reason_and_a_new_attempt() {
     assert_eq!(plant.directive.as_ref().unwrap().generation, Generation(7));
     let plan = revert(&plant.rollout, act(), &plant.facts, 5).unwrap();
     check(&plant.rollout, &plan, &plant.fleet(), &plant.facts).unwrap();
+    assert!(!plan.to_string().contains("no older version"), "{plan}");
     plant.execute(plan);
     let directive = plant.directive.as_ref().unwrap();
     assert_eq!((directive.generation, directive.reason), (Generation(8), Some(Reason::Operator)));
