@@ -47,6 +47,8 @@ pub mod envelope;
 #[cfg(feature = "alloc")]
 mod id;
 #[cfg(feature = "alloc")]
+pub mod invitation;
+#[cfg(feature = "alloc")]
 pub mod manifest;
 #[cfg(feature = "alloc")]
 pub mod report;
