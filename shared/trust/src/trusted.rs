@@ -82,29 +82,42 @@ impl<C: Codec> Trusted<C> {
     /// Trusts what was persisted before a restart. All signatures are verified again under the
     /// stored root; expiry is ignored, since time does not make the past untrue.
     ///
-    /// A timestamp or snapshot that the stored root's keys did not sign is left out together with
-    /// the other one: this is how a restart between a root that rotates their keys and its
-    /// [`crate::Effect::Forget`] ends as if it had not happened.
+    /// This is the rule that a new root is taken over by as well, so a restart between a root that
+    /// rotates keys and its [`crate::Effect::Forget`] ends as if it had not happened.
     ///
     /// # Errors
     /// [`TrustError`] if the root itself is damaged: then only enrolment helps.
     pub fn recover(stored: Stored) -> Result<Recovered<C>, TrustError> {
-        let mut trusted = Self::from_root(stored.root)?;
-        let mut dropped = Vec::new();
-        let mut keep = |error| dropped.push(error);
-        let timestamp = stored.timestamp.map(|b| trusted.check_timestamp(b, STORED_MAX));
-        let snapshot = stored.snapshot.map(|b| trusted.check_snapshot(b, STORED_MAX));
-        let targets = stored.targets.map(|b| trusted.check_targets(b, STORED_MAX));
-        trusted.targets = targets.and_then(|checked| checked.map_err(&mut keep).ok());
-        let lost = matches!(timestamp, Some(Err(_))) || matches!(snapshot, Some(Err(_)));
-        let timestamp = timestamp.and_then(|checked| checked.map_err(&mut keep).ok());
-        let snapshot = snapshot.and_then(|checked| checked.map_err(&mut keep).ok());
-        // A snapshot without a timestamp is one whose timestamp was forgotten.
-        if let (Some(timestamp), false) = (timestamp, lost) {
-            trusted.timestamp = Some(timestamp);
-            trusted.snapshot = snapshot;
-        }
+        let Stored { root, timestamp, snapshot, targets } = stored;
+        let mut trusted = Self::from_root(root)?;
+        let dropped = trusted.adopt(timestamp, snapshot, targets);
         Ok(Recovered { trusted, dropped })
+    }
+
+    /// Trusts of these files what the root's keys signed, and says why not the others.
+    ///
+    /// A timestamp and a snapshot go together: where one is not to be trusted, the other is not
+    /// either, nor is a snapshot whose timestamp was forgotten.
+    fn adopt(
+        &mut self,
+        timestamp: Option<Vec<u8>>,
+        snapshot: Option<Vec<u8>>,
+        targets: Option<Vec<u8>>,
+    ) -> Vec<TrustError> {
+        let mut dropped = Vec::new();
+        let timestamp = timestamp.map(|bytes| self.check_timestamp(bytes, STORED_MAX));
+        let snapshot = snapshot.map(|bytes| self.check_snapshot(bytes, STORED_MAX));
+        let targets = targets.map(|bytes| self.check_targets(bytes, STORED_MAX));
+        let lost = matches!(timestamp, Some(Err(_))) || matches!(snapshot, Some(Err(_)));
+        let mut keep = |error| dropped.push(error);
+        self.targets = targets.and_then(|checked| checked.map_err(&mut keep).ok());
+        self.timestamp = timestamp.and_then(|checked| checked.map_err(&mut keep).ok());
+        self.snapshot = snapshot.and_then(|checked| checked.map_err(&mut keep).ok());
+        if lost || self.timestamp.is_none() {
+            self.timestamp = None;
+            self.snapshot = None;
+        }
+        dropped
     }
 
     /// The trusted root.
@@ -247,21 +260,16 @@ impl<C: Codec> Trusted<C> {
         Ok(Held { value, bytes })
     }
 
-    /// Takes over a root that was checked. Targets that the new root's publishers did not sign
-    /// are no longer trusted. Says whether timestamp and snapshot had to be forgotten.
+    /// Takes over a root that was checked; of the files that were trusted, only those that its
+    /// keys signed still are. Says whether timestamp and snapshot are to be forgotten.
     pub(crate) fn replace_root(&mut self, next: Root<C::Key>) -> bool {
-        let rotated = [Role::Timestamp, Role::Snapshot]
-            .into_iter()
-            .any(|role| definition(&self.root, role) != definition(&next, role));
         self.root = next;
-        if rotated {
-            self.timestamp = None;
-            self.snapshot = None;
-        }
-        if let Some(held) = self.targets.take() {
-            self.targets = self.check_targets(held.bytes, STORED_MAX).ok();
-        }
-        rotated
+        let timestamp = self.timestamp.take().map(|held| held.bytes);
+        let snapshot = self.snapshot.take().map(|held| held.bytes);
+        let targets = self.targets.take().map(|held| held.bytes);
+        let held = timestamp.is_some() || snapshot.is_some();
+        self.adopt(timestamp, snapshot, targets);
+        held && self.timestamp.is_none()
     }
 
     fn signed<T>(
@@ -280,12 +288,6 @@ impl<C: Codec> Trusted<C> {
     fn own_fleet(&self, found: &FleetId) -> Result<(), TrustError> {
         own_fleet(self.fleet(), found)
     }
-}
-
-/// A role's keys themselves, in the order of their names, and the threshold.
-fn definition<K>(root: &Root<K>, role: Role) -> (Vec<Option<&K>>, u32) {
-    let role = root.roles.of(role);
-    (role.keys.iter().map(|id| root.keys.get(id)).collect(), role.threshold)
 }
 
 pub(crate) fn own_fleet(expected: &FleetId, found: &FleetId) -> Result<(), TrustError> {

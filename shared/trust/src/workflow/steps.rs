@@ -25,7 +25,10 @@ impl<C: Codec> Refresh<C> {
     }
 
     /// # Source
-    /// TUF specification 1.0, sections 5.3.4 to 5.3.9 and 5.3.11.
+    /// TUF specification 1.0, sections 5.3.4 to 5.3.9 and 5.3.11. The specification leaves open
+    /// when keys count as rotated; here they do where those that are left do not vouch for the held
+    /// file. So a key that only joins costs no protection against rollback, and what is to be
+    /// forgotten can be told from the files alone, after a restart too.
     pub(super) fn root_fetched(&mut self, bytes: Vec<u8>, effects: &mut Vec<Effect>) -> Step {
         // That a root which others follow has expired does not matter.
         let next = self.trusted.check_root(&bytes, self.limits.root)?;

@@ -421,27 +421,65 @@ fn rotated_online_keys_end_a_fast_forward_attack() {
     assert!(device.refresh(&repository.server).is_err());
 }
 
-/// A key that only joins leaves old signatures valid, so nothing but the effect forgets them.
 #[test]
 fn rotated_online_keys_forget_timestamp_and_snapshot_in_order() {
-    let (mut repository, device) = settled();
+    // Of either role: the two files go together.
+    let replaced: [fn(&mut Repository); 2] =
+        [|r| r.fleet.timestamp = key(111), |r| r.fleet.snapshot = key(110)];
+    for replace in replaced {
+        let (mut repository, device) = settled();
+        replace(&mut repository);
+        repository.rotate(&[&key(1), &key(3)]);
+        let (role, bytes) = (Role::Root, repository.server.0[&(Role::Root, 2)].clone());
+        let (mut refresh, _) = Refresh::start(NOW, device.trusted(), Limits::default());
+        let effects = refresh.step(Event::Fetched { role, bytes: bytes.clone() });
+        let expected = [
+            Effect::Persist { role, bytes },
+            Effect::Forget { role: Role::Timestamp },
+            Effect::Forget { role: Role::Snapshot },
+            Effect::Fetch { role, version: Some(3), length_max: Root::SIZE_MAX },
+        ];
+        assert_eq!(effects, expected);
+        assert!(refresh.trusted().timestamp().is_none() && refresh.trusted().snapshot().is_none());
+        assert!(refresh.into_trusted().targets().is_some());
+    }
+}
+
+/// An online key joins; the old one stays, and so does what it signed.
+fn joined() -> (Repository, Device) {
+    let (mut repository, mut device) = settled();
+    repository.publish();
+    device.refresh(&repository.server).unwrap();
     let mut roster = repository.fleet.roster();
     roster.timestamp.keys.push(key(111).public());
-    let root = release::rotate(&repository.fleet.root, &roster, EXPIRES).unwrap();
-    let bytes = sign_metadata(&root, &[&key(1), &key(3)]);
-    repository.put(Role::Root, 2, bytes.clone());
-    let (mut refresh, _) = Refresh::start(NOW, device.trusted(), Limits::default());
-    let role = Role::Root;
-    let effects = refresh.step(Event::Fetched { role, bytes: bytes.clone() });
-    let expected = [
-        Effect::Persist { role, bytes },
-        Effect::Forget { role: Role::Timestamp },
-        Effect::Forget { role: Role::Snapshot },
-        Effect::Fetch { role, version: Some(3), length_max: Root::SIZE_MAX },
-    ];
-    assert_eq!(effects, expected);
-    assert!(refresh.trusted().timestamp().is_none() && refresh.trusted().snapshot().is_none());
-    assert!(refresh.into_trusted().targets().is_some());
+    roster.snapshot.keys.push(key(110).public());
+    repository.fleet.root = release::rotate(&repository.fleet.root, &roster, EXPIRES).unwrap();
+    let root = sign_metadata(&repository.fleet.root, &repository.fleet.quorum());
+    repository.put(Role::Root, 2, root);
+    (repository, device)
+}
+
+#[test]
+fn an_online_key_that_only_joins_opens_no_way_back() {
+    let (mut repository, mut device) = joined();
+    let old = Repository::new().server.0[&(Role::Timestamp, 0)].clone();
+    repository.put(Role::Timestamp, 0, old);
+    assert_eq!(device.refresh(&repository.server), Err(Reason::MetadataRollback));
+    assert_eq!(device.trusted().root().version, 2);
+    assert_eq!(device.trusted().timestamp().unwrap().version, 2);
+}
+
+#[test]
+fn a_raised_threshold_of_an_online_role_forgets_what_one_key_signed() {
+    let (mut repository, mut device) = joined();
+    let mut roster = repository.fleet.roster();
+    roster.timestamp.keys.push(key(111).public());
+    roster.timestamp.threshold = 2;
+    repository.fleet.root = release::rotate(&repository.fleet.root, &roster, EXPIRES).unwrap();
+    let root = sign_metadata(&repository.fleet.root, &repository.fleet.quorum());
+    repository.put(Role::Root, 3, root);
+    assert_eq!(device.refresh(&repository.server), Err(Reason::ThresholdNotMet));
+    assert!(device.disk.timestamp.is_none() && device.disk.snapshot.is_none());
 }
 
 #[test]
@@ -491,6 +529,12 @@ fn a_cut_between_any_two_effects_changes_nothing() {
         (repository, device)
     });
     cut_everywhere(fast_forwarded);
+    cut_everywhere(|| {
+        let (mut repository, device) = joined();
+        repository.timestamp.version = 1;
+        repository.sign_timestamp();
+        (repository, device)
+    });
 }
 
 #[test]
