@@ -7,7 +7,7 @@ use tidegate_wire::{ArtifactRef, Reason};
 
 use super::fleet::{
     DIRECTOR, FOLLOWED, Fleet, PAST, TIMESTAMP, ancient, broken, directed, directive, evil,
-    foreign, installed, key, newer, sign, valve,
+    foreign, key, newer, sign, valve,
 };
 use super::model::Bundle;
 use super::scene::{Expected, Folder, Scene, Story};
@@ -154,7 +154,6 @@ fn replayed() -> Folder {
     let fleet = Fleet::newest();
     let files = fleet.files();
     let old = sign_directive(&key(DIRECTOR), &directive(FOLLOWED - 1, &newer()));
-    debug_assert_ne!(newer().manifest, installed().manifest);
     Scene::on(&files).serves(&fleet, &files).serves_bundle(&newer()).directs(old).told(
         "replayed-directive",
         Story {

@@ -19,7 +19,11 @@ use scene::Folder;
 /// Every file of `tests/attacks` by its path there.
 pub fn files() -> BTreeMap<String, Vec<u8>> {
     let folders = folders();
-    let mut files = BTreeMap::from([("README.md".to_string(), readme::readme(&folders))]);
+    let mut files = BTreeMap::from([
+        ("README.md".to_string(), readme::readme(&folders)),
+        // No tool may take line ends for its own.
+        (".gitattributes".to_string(), b"* -text\n".to_vec()),
+    ]);
     let mut put = |path: String, bytes: Vec<u8>| {
         assert!(files.insert(path.clone(), bytes).is_none(), "{path} twice");
     };

@@ -7,8 +7,9 @@ use super::scene::{Expected, Folder};
 const HEAD: &str = "\
 # Attacks
 
-One folder for each attack on a device, and two without one (`honest*`), which must install: they show
-that a device which refuses everything would be noticed.
+One folder for each attack on a device. Those that must be refused come with three that must install
+(`honest`, `honest-rotation`, and `fast-forward`, which is about the way out): a device that refuses everything
+would be noticed.
 
 | in a folder | is |
 |---|---|
