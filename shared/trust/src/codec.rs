@@ -81,6 +81,7 @@ impl Codec for CoseCbor {
     fn timestamp(payload: &[u8]) -> Result<Timestamp, TrustError> {
         let timestamp: Timestamp = open(Role::Timestamp, payload, |t: &Timestamp| t.version)?;
         complete(Role::Timestamp, &timestamp.snapshot)?;
+        timestamp.targets.iter().try_for_each(|meta| complete(Role::Timestamp, meta))?;
         Ok(timestamp)
     }
 

@@ -10,6 +10,7 @@
 //! - [`metadata`] and [`requirements`]: what is signed.
 //! - [`codec`]: the seam between the workflow and the bytes.
 //! - [`trusted`] and [`workflow`]: what a device trusts, and how it comes to trust newer metadata.
+//! - [`reduced`]: the same with fewer steps, for microcontrollers.
 //! - [`directive`] and [`enrol`]: the two other signed messages.
 //! - [`release`]: the publishers' and the controller's side.
 //! - [`file`](mod@file): length and digest of everything that is fetched.
@@ -56,6 +57,7 @@ mod error;
 pub mod file;
 pub mod key;
 pub mod metadata;
+pub mod reduced;
 pub mod release;
 pub mod requirements;
 pub mod trusted;
@@ -71,6 +73,7 @@ pub use error::TrustError;
 pub use file::{FileError, Verifier};
 pub use key::{InvalidKey, KeyId, PublicKey, SigningKey};
 pub use metadata::{FileMeta, Role, Root, Snapshot, TargetEntry, Targets, Timestamp};
+pub use reduced::Counter;
 pub use requirements::{AgentVersion, DeviceFacts, EngineFacts, Requirements};
 pub use trusted::{Recovered, Stored, Trusted};
 pub use workflow::{Effect, Event, Limits, Refresh, Summary};

@@ -195,6 +195,10 @@ pub struct Timestamp {
     pub issued: u64,
     /// The newest snapshot.
     pub snapshot: FileMeta,
+    /// The newest targets, which that snapshot names too: for devices on the
+    /// [reduced path](crate::reduced), which leave the snapshot out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<FileMeta>,
 }
 
 impl Message for Timestamp {

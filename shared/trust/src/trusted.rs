@@ -8,6 +8,7 @@ use crate::codec::{Codec, CoseCbor, Signed};
 use crate::error::TrustError;
 use crate::key::KeyId;
 use crate::metadata::{FileMeta, Role, Root, Snapshot, TargetEntry, Targets, Timestamp};
+use crate::reduced::{Counter, Depth};
 use crate::requirements::{DeviceFacts, fits};
 
 /// Bytes that are held already were within their limits when they came; the payload's own cap
@@ -22,6 +23,8 @@ pub struct Trusted<C: Codec = CoseCbor> {
     pub(crate) timestamp: Option<Held<Timestamp>>,
     pub(crate) snapshot: Option<Held<Snapshot>>,
     pub(crate) targets: Option<Held<Targets>>,
+    pub(crate) depth: Depth,
+    pub(crate) counter: Counter,
 }
 
 /// Verified metadata with the bytes that it was read from, which a new root has to verify again.
@@ -76,7 +79,9 @@ impl<C: Codec> Trusted<C> {
         let envelope = C::open(&bytes, STORED_MAX)?;
         let root = C::root(envelope.payload())?;
         require::<C>(&root, Role::Root, &envelope)?;
-        Ok(Self { root, timestamp: None, snapshot: None, targets: None })
+        let (timestamp, snapshot, targets) = (None, None, None);
+        let (depth, counter) = (Depth::Full, Counter::default());
+        Ok(Self { root, timestamp, snapshot, targets, depth, counter })
     }
 
     /// Trusts what was persisted before a restart. All signatures are verified again under the
@@ -145,9 +150,10 @@ impl<C: Codec> Trusted<C> {
         self.targets.as_ref().map(|held| &held.value)
     }
 
-    /// The earliest that it can be now, Unix seconds: when the trusted timestamp was signed.
+    /// The earliest that it can be now, Unix seconds: when the newest timestamp was signed.
     pub fn time_floor(&self) -> u64 {
-        self.timestamp().map_or(0, |timestamp| timestamp.issued)
+        let issued = self.timestamp().map_or(0, |timestamp| timestamp.issued);
+        issued.max(self.counter.applied_to(&self.root).issued)
     }
 
     /// The time to go by, Unix seconds, on a device whose clock says `clock`: a clock that was
@@ -160,7 +166,8 @@ impl<C: Codec> Trusted<C> {
     /// Running and reverting never ask this.
     ///
     /// # Errors
-    /// [`TrustError::Missing`] or [`TrustError::Expired`] with the first role that is to blame.
+    /// [`TrustError::Missing`] or [`TrustError::Expired`] with the first role that is to blame;
+    /// [`TrustError::Rollback`] if files were put back below the [`Counter`].
     pub fn fresh(&self, clock: u64) -> Result<(), TrustError> {
         let expiries = [
             (Role::Root, Some(self.root.expires)),
@@ -168,10 +175,11 @@ impl<C: Codec> Trusted<C> {
             (Role::Snapshot, self.snapshot().map(|snapshot| snapshot.expires)),
             (Role::Targets, self.targets().map(|targets| targets.expires)),
         ];
-        for (role, expires) in expiries {
+        let asked = expiries.into_iter().filter(|(role, _)| self.depth.asks(*role));
+        for (role, expires) in asked {
             not_expired(role, expires.ok_or(TrustError::Missing { role })?, self.now(clock))?;
         }
-        Ok(())
+        self.not_below_counter()
     }
 
     /// Whether this artifact may be installed on a device with these facts, time aside.

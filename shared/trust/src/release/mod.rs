@@ -303,8 +303,9 @@ pub fn next_timestamp(
     expires: u64,
 ) -> Timestamp {
     let version = trusted.timestamp().map_or(0, |timestamp| timestamp.version).saturating_add(1);
+    let targets = Some(snapshot.targets);
     let snapshot = FileMeta::of(snapshot.version, snapshot_bytes);
-    Timestamp { fleet: trusted.fleet().clone(), version, expires, issued, snapshot }
+    Timestamp { fleet: trusted.fleet().clone(), version, expires, issued, snapshot, targets }
 }
 
 /// Verifies a new root that is pushed to the controller, just as every device will.

@@ -9,6 +9,8 @@
 //!        └ persist, forget            └ persist     └ persist    └ persist
 //! ```
 //!
+//! On the [reduced path](crate::reduced) the timestamp is followed by targets at once.
+//!
 //! Every file is persisted before anything that depends on it is fetched, so that a cut at any
 //! point loses nothing: [`Trusted::recover`] and a new refresh go on from there. If persisting
 //! fails, drop the refresh and recover what the disk has.
@@ -27,7 +29,7 @@ use crate::file::FileError;
 use crate::metadata::{FileMeta, Role, Root, Snapshot, Targets, Timestamp};
 use crate::trusted::{Trusted, not_expired};
 
-mod steps;
+pub(crate) mod steps;
 
 /// The most that a refresh accepts, in bytes per file. Endless data ends here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +129,7 @@ pub struct Summary {
     pub root: u64,
     /// Version of the timestamp.
     pub timestamp: u64,
-    /// Version of the snapshot.
+    /// Version of the snapshot; 0 on the [reduced path](crate::reduced), which has none.
     pub snapshot: u64,
     /// Version of the targets.
     pub targets: u64,

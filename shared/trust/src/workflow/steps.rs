@@ -7,6 +7,7 @@ use crate::codec::Codec;
 use crate::error::TrustError;
 use crate::file::{self, FileError};
 use crate::metadata::{FileMeta, Role};
+use crate::reduced::{Depth, targets_named};
 
 type Step = Result<(), TrustError>;
 
@@ -47,6 +48,7 @@ impl<C: Codec> Refresh<C> {
     /// # Source
     /// TUF specification 1.0, section 5.3.10.
     pub(super) fn finish_root(&mut self, effects: &mut Vec<Effect>) -> Step {
+        not_older(Role::Root, self.trusted.counter.root, self.trusted.root.version)?;
         self.unexpired(Role::Root, self.trusted.root.expires)?;
         self.fetch(Open::Timestamp, None, self.limits.timestamp, effects);
         Ok(())
@@ -57,6 +59,8 @@ impl<C: Codec> Refresh<C> {
     pub(super) fn timestamp_fetched(&mut self, bytes: Vec<u8>, effects: &mut Vec<Effect>) -> Step {
         let role = Role::Timestamp;
         let new = self.trusted.check_timestamp(bytes, self.limits.timestamp)?;
+        let counter = self.trusted.counter.applied_to(&self.trusted.root);
+        not_older(role, counter.timestamp, new.value.version)?;
         let mut newer = true;
         if let Some(old) = &self.trusted.timestamp {
             not_older(role, old.value.version, new.value.version)?;
@@ -67,26 +71,33 @@ impl<C: Codec> Refresh<C> {
             }
         }
         if newer {
+            self.trusted.check_targets_named(&new.value)?;
             self.unexpired(role, new.value.expires)?;
             effects.push(Effect::Persist { role, bytes: new.bytes.clone() });
             self.trusted.timestamp = Some(new);
             self.changed = true;
         }
-        self.fetch_snapshot(effects)
+        self.follow_timestamp(effects)
     }
 
-    /// # Source
-    /// TUF specification 1.0, section 5.5.1.
-    fn fetch_snapshot(&mut self, effects: &mut Vec<Effect>) -> Step {
-        let role = Role::Snapshot;
+    fn follow_timestamp(&mut self, effects: &mut Vec<Effect>) -> Step {
         let Some(timestamp) = &self.trusted.timestamp else {
             return Err(TrustError::Missing { role: Role::Timestamp });
         };
         // One with the same version as before was discarded; the one that stays may be frozen.
         self.unexpired(Role::Timestamp, timestamp.value.expires)?;
-        let meta = timestamp.value.snapshot;
+        match self.trusted.depth {
+            Depth::Full => self.fetch_snapshot(timestamp.value.snapshot, effects),
+            Depth::Reduced => self.fetch_targets(targets_named(&timestamp.value)?, effects),
+        }
+    }
+
+    /// # Source
+    /// TUF specification 1.0, section 5.5.1.
+    fn fetch_snapshot(&mut self, meta: FileMeta, effects: &mut Vec<Effect>) -> Step {
+        let role = Role::Snapshot;
         match &self.trusted.snapshot {
-            Some(held) if held.is(held.value.version, &meta) => self.fetch_targets(effects),
+            Some(held) if held.is(held.value.version, &meta) => self.follow_snapshot(effects),
             _ => {
                 let limit = length_max(role, &meta, self.limits.snapshot)?;
                 self.fetch(Open::Snapshot(meta), Some(meta.version), limit, effects);
@@ -115,18 +126,21 @@ impl<C: Codec> Refresh<C> {
         effects.push(Effect::Persist { role, bytes: new.bytes.clone() });
         self.trusted.snapshot = Some(new);
         self.changed = true;
-        self.fetch_targets(effects)
+        self.follow_snapshot(effects)
     }
 
-    /// # Source
-    /// TUF specification 1.0, section 5.6.1.
-    fn fetch_targets(&mut self, effects: &mut Vec<Effect>) -> Step {
-        let role = Role::Targets;
+    fn follow_snapshot(&mut self, effects: &mut Vec<Effect>) -> Step {
         let Some(snapshot) = &self.trusted.snapshot else {
             return Err(TrustError::Missing { role: Role::Snapshot });
         };
         self.unexpired(Role::Snapshot, snapshot.value.expires)?;
-        let meta = snapshot.value.targets;
+        self.fetch_targets(snapshot.value.targets, effects)
+    }
+
+    /// # Source
+    /// TUF specification 1.0, section 5.6.1.
+    fn fetch_targets(&mut self, meta: FileMeta, effects: &mut Vec<Effect>) -> Step {
+        let role = Role::Targets;
         match &self.trusted.targets {
             Some(held) if held.is(held.value.version, &meta) => self.finish(effects),
             _ => {
@@ -159,13 +173,16 @@ impl<C: Codec> Refresh<C> {
     fn finish(&mut self, effects: &mut Vec<Effect>) -> Step {
         let missing = |role| TrustError::Missing { role };
         let timestamp = self.trusted.timestamp().ok_or(missing(Role::Timestamp))?;
-        let snapshot = self.trusted.snapshot().ok_or(missing(Role::Snapshot))?;
+        let snapshot = match self.trusted.depth {
+            Depth::Full => self.trusted.snapshot().ok_or(missing(Role::Snapshot))?.version,
+            Depth::Reduced => 0,
+        };
         let targets = self.trusted.targets().ok_or(missing(Role::Targets))?;
         self.unexpired(Role::Targets, targets.expires)?;
         effects.push(Effect::Done(Summary {
             root: self.trusted.root.version,
             timestamp: timestamp.version,
-            snapshot: snapshot.version,
+            snapshot,
             targets: targets.version,
             changed: self.changed,
         }));
@@ -173,7 +190,7 @@ impl<C: Codec> Refresh<C> {
     }
 }
 
-fn not_older(role: Role, trusted: u64, found: u64) -> Step {
+pub(crate) fn not_older(role: Role, trusted: u64, found: u64) -> Step {
     if found < trusted { Err(TrustError::Rollback { role, trusted, found }) } else { Ok(()) }
 }
 

@@ -6,8 +6,11 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+mod reduced;
+
 use super::*;
 use crate::key::SigningKey;
+use crate::reduced::Counter;
 use crate::release::{self, sign_metadata};
 use crate::testing::{EXPIRES, Fleet, NOW, key};
 use crate::trusted::Stored;
@@ -39,6 +42,7 @@ impl Repository {
             expires: EXPIRES,
             issued: NOW - 10,
             snapshot: none,
+            targets: None,
         };
         let mut repository =
             Self { fleet, timestamp, snapshot, targets, server: Server::default() };
@@ -57,6 +61,7 @@ impl Repository {
     fn sign_snapshot(&mut self) {
         let snapshot = sign_metadata(&self.snapshot, &[&self.fleet.snapshot]);
         self.timestamp.snapshot = FileMeta::of(self.snapshot.version, &snapshot);
+        self.timestamp.targets = Some(self.snapshot.targets);
         self.put(Role::Snapshot, self.snapshot.version, snapshot);
         self.sign_timestamp();
     }
@@ -97,17 +102,23 @@ struct Device {
     fetched: Vec<(Role, Option<u64>)>,
     /// Effects that are still carried out before the power goes.
     fuel: usize,
+    /// On the reduced path: what cannot be put back.
+    counter: Option<Counter>,
 }
 
 impl Device {
     fn new(fleet: &Fleet) -> Self {
         let root = fleet.root_bytes();
         let disk = Stored { root, timestamp: None, snapshot: None, targets: None };
-        Self { disk, fetched: vec![], fuel: usize::MAX }
+        Self { disk, fetched: vec![], fuel: usize::MAX, counter: None }
     }
 
     fn trusted(&self) -> Trusted {
-        Trusted::recover(self.disk.clone()).unwrap().trusted
+        let trusted = Trusted::recover(self.disk.clone()).unwrap().trusted;
+        match self.counter {
+            None => trusted,
+            Some(counter) => trusted.reduced(counter),
+        }
     }
 
     fn refresh(&mut self, server: &Server) -> Result<Summary, Reason> {
@@ -134,11 +145,15 @@ impl Device {
                     }
                     Effect::Persist { role, bytes } => self.store(role, Some(bytes)),
                     Effect::Forget { role } => self.store(role, None),
-                    Effect::Done(summary) => return Ok(summary),
+                    Effect::Done(summary) => {
+                        self.counter = self.counter.map(|_| refresh.trusted().counter());
+                        return Ok(summary);
+                    }
                     Effect::Failed(error) => return Err(error.reason()),
                     Effect::Ignored { role } => panic!("{role} ignored"),
                 }
             }
+            self.counter = self.counter.map(|_| refresh.trusted().counter());
             effects = refresh.step(answer.expect("something to wait for"));
         }
     }
