@@ -8,17 +8,20 @@
 //! targets that the timestamp names by version, length and digest. That saves a fetch, a
 //! signature and a stored file. What holds without them:
 //!
-//! | attack | reduced path |
-//! |---|---|
-//! | arbitrary install, wrong software, fewer publishers than the threshold | refused: k publishers sign targets |
-//! | a mirror without keys that rolls back, mixes, freezes, cuts off or never ends | refused: the timestamp names the very bytes, its version rises, it expires |
-//! | fast-forward by whoever had the online keys | ends with their rotation |
-//! | old files written back into the device's storage | refused with a [`Counter`] that cannot be put back |
-//! | a stolen *timestamp* key alone | **not seen**: the thief chooses among targets that the publishers signed, none older than the newest seen. The full path needs the snapshot key too |
-//! | a snapshot that expired although the timestamp did not | **not seen**: the snapshot is not read |
+//! - *Arbitrary install, wrong software, fewer publishers than the threshold* are refused: k of n
+//!   publishers sign targets.
+//! - *A mirror without keys that rolls back, mixes, freezes, cuts off or never ends* is refused:
+//!   the timestamp names the very bytes, its version rises, and it expires.
+//! - *Fast-forward* by whoever had the online keys ends with their rotation.
+//! - *Old files written back into the device's storage* install nothing, if its [`Counter`] lies
+//!   where it cannot be put back.
+//! - *A stolen timestamp key alone* is **not seen**: the thief chooses among the targets that the
+//!   publishers signed, none older than the newest seen, and so can hide a revocation until they
+//!   expire. On the full path that takes the snapshot's key too.
+//! - *A snapshot that expired before its timestamp* is **not seen**.
 //!
-//! The controller holds both online keys, so the last two rows cost nothing as long as they lie
-//! side by side; a fleet that keeps them apart gets that protection on the full path only.
+//! The controller holds both online keys, so the last two cost nothing as long as they lie side
+//! by side; a fleet that keeps them apart gets that protection on the full path only.
 //!
 //! ```
 //! # use tidegate_trust::release::{self, Keyring, Roster};
