@@ -18,7 +18,8 @@
 //! - *A stolen timestamp key alone* is **not seen**: the thief chooses among the targets that the
 //!   publishers signed, none older than the newest seen, and so can hide a revocation until they
 //!   expire. On the full path that takes the snapshot's key too.
-//! - *A snapshot that expired before its timestamp* is **not seen**.
+//! - *A snapshot that expired or was rolled back although its timestamp is good* is **not seen**;
+//!   the targets named beside it are.
 //!
 //! The controller holds both online keys, so the last two cost nothing as long as they lie side
 //! by side; a fleet that keeps them apart gets that protection on the full path only.
@@ -43,10 +44,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use tidegate_wire::Digest;
-
 use crate::codec::Codec;
 use crate::error::TrustError;
+use crate::key::KeyId;
 use crate::metadata::{FileMeta, Role, Root, Timestamp};
 use crate::trusted::Trusted;
 use crate::workflow::steps::not_older;
@@ -77,9 +77,9 @@ impl Depth {
 pub struct Counter {
     /// Version of the newest root.
     pub root: u64,
-    /// Which online keys the rest is about: it means nothing under other ones, so that
-    /// rotating them ends a fast-forward attack.
-    pub online: [u8; 8],
+    /// The start of the name of the key that signed the newest timestamp. Under a root without
+    /// that key the rest means nothing, so that rotating it ends a fast-forward attack.
+    pub signer: [u8; 8],
     /// Version of the newest timestamp.
     pub timestamp: u64,
     /// Version of the newest targets.
@@ -91,25 +91,18 @@ pub struct Counter {
 impl Counter {
     /// What of it counts under this root.
     pub(crate) fn applied_to<K>(&self, root: &Root<K>) -> Self {
-        match self.online == online(root) {
+        match root.roles.timestamp.keys.iter().any(|id| short(id) == self.signer) {
             true => *self,
             false => Self { root: self.root, ..Self::default() },
         }
     }
 }
 
-/// Names the keys that sign timestamp and snapshot, and their thresholds. Key ids are digests of
-/// the keys, so no other keys can be put under the name.
-fn online<K>(root: &Root<K>) -> [u8; 8] {
-    let mut name = [0; 8];
-    for role in [&root.roles.timestamp, &root.roles.snapshot] {
-        let mut digest = Digest::of_parts(&[&name, &role.threshold.to_be_bytes()]);
-        for id in &role.keys {
-            digest = Digest::of_parts(&[&digest.0, id.as_bytes()]);
-        }
-        name.copy_from_slice(&digest.0[..8]);
-    }
-    name
+/// Names are digests, so no other key can be given one with the same start in practice.
+fn short(id: &KeyId) -> [u8; 8] {
+    let mut start = [0; 8];
+    start.copy_from_slice(&id.as_bytes()[..8]);
+    start
 }
 
 impl<C: Codec> Trusted<C> {
@@ -119,13 +112,17 @@ impl<C: Codec> Trusted<C> {
         Self { depth: Depth::Reduced, counter, snapshot: None, ..self }
     }
 
-    /// What the device's counter has to say now: never less than before, under the same keys.
+    /// What the device's counter has to say now: never less than before, while the key that signs
+    /// timestamps is the same.
     pub fn counter(&self) -> Counter {
         let before = self.counter.applied_to(&self.root);
-        let timestamp = self.timestamp().map_or(0, |timestamp| timestamp.version);
+        let (signer, timestamp) = match &self.timestamp {
+            Some(held) => (short(&held.signer), held.value.version),
+            None => (before.signer, 0),
+        };
         Counter {
             root: self.root.version.max(before.root),
-            online: online(&self.root),
+            signer,
             timestamp: timestamp.max(before.timestamp),
             targets: self.targets().map_or(0, |held| held.version).max(before.targets),
             issued: self.time_floor(),
@@ -141,16 +138,21 @@ impl<C: Codec> Trusted<C> {
         not_older(Role::Targets, counter.targets, self.targets().map_or(0, |held| held.version))
     }
 
-    /// On the reduced path, the targets that a new timestamp names are not older than those that
-    /// the trusted one names, nor than those seen already. Snapshots say this on the full path.
-    pub(crate) fn check_targets_named(&self, new: &Timestamp) -> Result<(), TrustError> {
-        if self.depth == Depth::Full {
-            return Ok(());
+    /// What a newer timestamp names is not older than what the trusted one, if there is one, names:
+    /// the snapshot, or on the reduced path the targets, which the counter knows too.
+    pub(crate) fn check_named(&self, new: &Timestamp) -> Result<(), TrustError> {
+        let old = self.timestamp();
+        match self.depth {
+            Depth::Full => {
+                let trusted = old.map_or(0, |old| old.snapshot.version);
+                not_older(Role::Snapshot, trusted, new.snapshot.version)
+            }
+            Depth::Reduced => {
+                let trusted = old.and_then(|old| old.targets).map_or(0, |meta| meta.version);
+                let trusted = trusted.max(self.counter.applied_to(&self.root).targets);
+                not_older(Role::Targets, trusted, targets_named(new)?.version)
+            }
         }
-        let found = targets_named(new)?.version;
-        let named = self.timestamp().and_then(|old| old.targets).map_or(0, |meta| meta.version);
-        let counter = self.counter.applied_to(&self.root);
-        not_older(Role::Targets, named.max(counter.targets), found)
     }
 }
 

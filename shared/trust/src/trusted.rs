@@ -32,6 +32,8 @@ pub struct Trusted<C: Codec = CoseCbor> {
 pub(crate) struct Held<T> {
     pub(crate) value: T,
     pub(crate) bytes: Vec<u8>,
+    /// The first of the role's keys that signed it.
+    pub(crate) signer: KeyId,
 }
 
 impl<T> Held<T> {
@@ -243,9 +245,9 @@ impl<C: Codec> Trusted<C> {
         bytes: Vec<u8>,
         limit: usize,
     ) -> Result<Held<Timestamp>, TrustError> {
-        let value = self.signed(Role::Timestamp, &bytes, limit, C::timestamp)?;
+        let (value, signer) = self.signed(Role::Timestamp, &bytes, limit, C::timestamp)?;
         self.own_fleet(&value.fleet)?;
-        Ok(Held { value, bytes })
+        Ok(Held { value, bytes, signer })
     }
 
     pub(crate) fn check_snapshot(
@@ -253,9 +255,9 @@ impl<C: Codec> Trusted<C> {
         bytes: Vec<u8>,
         limit: usize,
     ) -> Result<Held<Snapshot>, TrustError> {
-        let value = self.signed(Role::Snapshot, &bytes, limit, C::snapshot)?;
+        let (value, signer) = self.signed(Role::Snapshot, &bytes, limit, C::snapshot)?;
         self.own_fleet(&value.fleet)?;
-        Ok(Held { value, bytes })
+        Ok(Held { value, bytes, signer })
     }
 
     pub(crate) fn check_targets(
@@ -263,9 +265,9 @@ impl<C: Codec> Trusted<C> {
         bytes: Vec<u8>,
         limit: usize,
     ) -> Result<Held<Targets>, TrustError> {
-        let value = self.signed(Role::Targets, &bytes, limit, C::targets)?;
+        let (value, signer) = self.signed(Role::Targets, &bytes, limit, C::targets)?;
         self.own_fleet(&value.fleet)?;
-        Ok(Held { value, bytes })
+        Ok(Held { value, bytes, signer })
     }
 
     /// Takes over a root that was checked; of the files that were trusted, only those that its
@@ -286,11 +288,11 @@ impl<C: Codec> Trusted<C> {
         bytes: &[u8],
         limit: usize,
         decode: fn(&[u8]) -> Result<T, TrustError>,
-    ) -> Result<T, TrustError> {
+    ) -> Result<(T, KeyId), TrustError> {
         let envelope = C::open(bytes, limit)?;
         // Signatures first: nothing unsigned reaches the decoder of the payload.
-        require::<C>(&self.root, role, &envelope)?;
-        decode(envelope.payload())
+        let signer = require::<C>(&self.root, role, &envelope)?;
+        Ok((decode(envelope.payload())?, signer))
     }
 
     fn own_fleet(&self, found: &FleetId) -> Result<(), TrustError> {
@@ -347,15 +349,15 @@ impl Signers {
     }
 }
 
-/// Demands a threshold of valid signatures by distinct keys of the role.
+/// Demands a threshold of valid signatures by distinct keys of the role, and returns the first.
 pub(crate) fn require<C: Codec>(
     root: &Root<C::Key>,
     role: Role,
     envelope: &C::Envelope<'_>,
-) -> Result<(), TrustError> {
+) -> Result<KeyId, TrustError> {
     let signers = Signers::of::<C>(root, role, envelope);
-    if signers.threshold > 0 && signers.complete() {
-        return Ok(());
+    if let (true, Some(first)) = (signers.complete(), signers.valid.first()) {
+        return Ok(*first);
     }
     let Signers { valid, failed, threshold, .. } = signers;
     Err(TrustError::Signatures { role, valid: valid.len() as u32, threshold, failed })

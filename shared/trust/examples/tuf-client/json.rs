@@ -102,7 +102,7 @@ impl Codec for Json {
         let snapshot = file_meta(role, &text, "snapshot.json")?;
         let Common { fleet, version, expires } = common;
         // TUF does not say when a timestamp was signed, so it proves nothing about the time.
-        Ok(Timestamp { fleet, version, expires, issued: 0, snapshot })
+        Ok(Timestamp { fleet, version, expires, issued: 0, snapshot, targets: None })
     }
 
     fn snapshot(payload: &[u8]) -> Result<Snapshot, TrustError> {

@@ -65,13 +65,9 @@ impl<C: Codec> Refresh<C> {
         if let Some(old) = &self.trusted.timestamp {
             not_older(role, old.value.version, new.value.version)?;
             newer = new.value.version > old.value.version;
-            if newer {
-                let (trusted, found) = (old.value.snapshot.version, new.value.snapshot.version);
-                not_older(Role::Snapshot, trusted, found)?;
-            }
         }
         if newer {
-            self.trusted.check_targets_named(&new.value)?;
+            self.trusted.check_named(&new.value)?;
             self.unexpired(role, new.value.expires)?;
             effects.push(Effect::Persist { role, bytes: new.bytes.clone() });
             self.trusted.timestamp = Some(new);

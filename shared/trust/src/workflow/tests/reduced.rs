@@ -33,10 +33,9 @@ fn a_reduced_device_fetches_no_snapshot() {
 /// What an attacker does to a repository that has just published, and what a device says to it.
 type Attack = (&'static str, fn(&mut Repository), Reason);
 
-const ATTACKS: [Attack; 17] = [
+const ATTACKS: [Attack; 16] = [
     ("rollback of the timestamp", |r| edited(r, |r| r.timestamp.version = 1), ROLLBACK),
     ("rollback of targets", |r| edited(r, |r| r.targets.version = 1), ROLLBACK),
-    ("rollback of the snapshot", |r| edited(r, |r| r.snapshot.version = 1), ROLLBACK),
     ("freeze", |r| edited(r, |r| r.timestamp.expires = NOW), Reason::MetadataExpired),
     ("expired targets", |r| edited(r, |r| r.targets.expires = NOW), Reason::MetadataExpired),
     ("targets with another byte", |r| file(r, |b| *b.last_mut().unwrap() ^= 1), DIGEST),
@@ -129,12 +128,20 @@ fn a_stolen_timestamp_key_alone_hides_new_targets_from_the_reduced_path_only() {
 }
 
 #[test]
-fn an_expired_snapshot_is_not_seen_on_the_reduced_path() {
-    let (mut repository, mut full, mut reduced) = both();
-    repository.snapshot.expires = NOW;
-    repository.publish();
-    assert_eq!(full.refresh(&repository.server), Err(Reason::MetadataExpired));
-    assert_eq!(reduced.refresh(&repository.server), Ok(summary(1, 2, 0, 2, true)));
+fn snapshots_that_expired_or_are_older_are_not_seen_on_the_reduced_path() {
+    let edits: [(fn(&mut Repository), Reason); 2] = [
+        (|r| r.snapshot.expires = NOW, Reason::MetadataExpired),
+        (|r| r.snapshot.version = 1, ROLLBACK),
+    ];
+    for (edit, reason) in edits {
+        let (mut repository, mut full, mut reduced) = both();
+        repository.publish();
+        full.refresh(&repository.server).unwrap();
+        repository.publish();
+        edited(&mut repository, edit);
+        assert_eq!(full.refresh(&repository.server), Err(reason));
+        assert_eq!(reduced.refresh(&repository.server), Ok(summary(1, 3, 0, 3, true)));
+    }
 }
 
 #[test]
@@ -197,26 +204,46 @@ fn old_targets(server: &Server) -> FileMeta {
 }
 
 #[test]
-fn the_counter_only_rises_and_starts_afresh_with_rotated_online_keys() {
+fn the_counter_only_rises_and_starts_afresh_when_the_timestamps_key_is_rotated() {
     let (mut repository, _, mut device) = both();
     let first = device.counter.unwrap();
     assert_eq!((first.root, first.timestamp, first.targets), (1, 1, 1));
-    // A root that leaves the online keys alone leaves the counter alone.
+    // Neither a root that leaves the online keys alone nor a key that only joins changes it.
     repository.rotate(&[&key(1), &key(3)]);
-    (repository.timestamp.version, repository.snapshot.version) = (u64::MAX, u64::MAX);
+    let mut roster = repository.fleet.roster();
+    roster.timestamp.keys.push(key(111).public());
+    repository.fleet.root = release::rotate(&repository.fleet.root, &roster, EXPIRES).unwrap();
+    let joined = sign_metadata(&repository.fleet.root, &repository.fleet.quorum());
+    repository.put(Role::Root, 3, joined);
+    repository.timestamp.version = u64::MAX;
     repository.sign();
     device.refresh(&repository.server).unwrap();
     let second = device.counter.unwrap();
-    assert_eq!((second.root, second.timestamp, second.online), (2, u64::MAX, first.online));
-    (repository.timestamp.version, repository.snapshot.version) = (2, 2);
+    assert_eq!((second.root, second.timestamp, second.signer), (3, u64::MAX, first.signer));
+    repository.timestamp.version = 2;
     repository.sign();
+    device.disk.timestamp = None;
     assert_eq!(device.refresh(&repository.server), Err(ROLLBACK));
     repository.rotate_online();
     repository.sign();
-    assert_eq!(device.refresh(&repository.server), Ok(summary(3, 2, 0, 1, true)));
+    assert_eq!(device.refresh(&repository.server), Ok(summary(4, 2, 0, 1, true)));
     let third = device.counter.unwrap();
-    assert_eq!((third.root, third.timestamp), (3, 2));
-    assert_ne!(third.online, first.online);
+    assert_eq!((third.root, third.timestamp), (4, 2));
+    assert_ne!(third.signer, first.signer);
+}
+
+#[test]
+fn a_rotated_snapshot_key_costs_the_reduced_path_nothing() {
+    let (mut repository, _, mut device) = both();
+    repository.snapshot.version = u64::MAX;
+    repository.timestamp.version = 2;
+    repository.sign();
+    device.refresh(&repository.server).unwrap();
+    repository.fleet.snapshot = key(110);
+    repository.rotate(&[&key(1), &key(3)]);
+    (repository.snapshot.version, repository.timestamp.version) = (1, 3);
+    repository.sign();
+    assert_eq!(device.refresh(&repository.server), Ok(summary(2, 3, 0, 1, true)));
 }
 
 #[test]
