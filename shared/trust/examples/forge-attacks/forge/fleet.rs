@@ -162,7 +162,14 @@ impl Fleet {
         let (fleet, unsigned) = (root.fleet.clone(), FileMeta::of(1, b""));
         let (version, expires) = (1, LATER);
         let snapshot = Snapshot { fleet: fleet.clone(), version, expires, targets: unsigned };
-        let timestamp = Timestamp { fleet, version, expires, issued: ISSUED, snapshot: unsigned };
+        let timestamp = Timestamp {
+            fleet,
+            version,
+            expires,
+            issued: ISSUED,
+            snapshot: unsigned,
+            targets: None,
+        };
         let by = Signers {
             root: vec![ALICE, BOB],
             targets: vec![ALICE, BOB],

@@ -129,17 +129,17 @@ fn a_stolen_timestamp_key_alone_hides_new_targets_from_the_reduced_path_only() {
 
 #[test]
 fn snapshots_that_expired_or_are_older_are_not_seen_on_the_reduced_path() {
-    let edits: [(fn(&mut Repository), Reason); 2] = [
-        (|r| r.snapshot.expires = NOW, Reason::MetadataExpired),
-        (|r| r.snapshot.version = 1, ROLLBACK),
+    let edits: [Attack; 2] = [
+        ("expired", |r| r.snapshot.expires = NOW, Reason::MetadataExpired),
+        ("older", |r| r.snapshot.version = 1, ROLLBACK),
     ];
-    for (edit, reason) in edits {
+    for (name, edit, reason) in edits {
         let (mut repository, mut full, mut reduced) = both();
         repository.publish();
         full.refresh(&repository.server).unwrap();
         repository.publish();
         edited(&mut repository, edit);
-        assert_eq!(full.refresh(&repository.server), Err(reason));
+        assert_eq!(full.refresh(&repository.server), Err(reason), "{name}");
         assert_eq!(reduced.refresh(&repository.server), Ok(summary(1, 3, 0, 3, true)));
     }
 }
