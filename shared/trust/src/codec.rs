@@ -50,7 +50,8 @@ pub trait Codec: Debug + Clone {
 
 /// An opened file: a payload and the signatures over it.
 pub trait Signed<K> {
-    /// The bytes that the metadata is decoded from; all signatures cover them.
+    /// What the metadata is decoded from: the very bytes that all signatures cover or, where those
+    /// are a canonical form, the same content.
     fn payload(&self) -> &[u8];
 
     /// Who claims to have signed, in the order of the signatures.

@@ -276,3 +276,6 @@ fn file_meta(role: Role, text: &MetaText, name: &str) -> Result<FileMeta, TrustE
     };
     Ok(FileMeta { version: file.version, length: file.length, digest })
 }
+
+#[cfg(test)]
+mod tests;
