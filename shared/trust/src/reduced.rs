@@ -125,7 +125,7 @@ impl<C: Codec> Trusted<C> {
             signer,
             timestamp: timestamp.max(before.timestamp),
             targets: self.targets().map_or(0, |held| held.version).max(before.targets),
-            issued: self.time_floor(),
+            issued: self.issued(),
         }
     }
 

@@ -153,7 +153,16 @@ impl<C: Codec> Trusted<C> {
     }
 
     /// The earliest that it can be now, Unix seconds: when the newest timestamp was signed.
+    ///
+    /// The online key may claim no time beyond the root's expiry, which stops new installs as it is:
+    /// whoever stole the key could else make a device take every certificate for expired, that of
+    /// the server with the new root among them, and nothing but hands would help.
     pub fn time_floor(&self) -> u64 {
+        self.issued().min(self.root.expires)
+    }
+
+    /// When the newest timestamp says that it was signed, Unix seconds.
+    pub(crate) fn issued(&self) -> u64 {
         let issued = self.timestamp().map_or(0, |timestamp| timestamp.issued);
         issued.max(self.counter.applied_to(&self.root).issued)
     }

@@ -351,6 +351,29 @@ fn a_clock_that_was_reset_does_not_revive_expired_metadata() {
 }
 
 #[test]
+fn a_stolen_timestamp_key_moves_no_clock_beyond_the_root() {
+    let (mut repository, mut device) = settled();
+    repository.timestamp.version += 1;
+    (repository.timestamp.issued, repository.timestamp.expires) = (u64::MAX, u64::MAX);
+    repository.sign_timestamp();
+    assert!(device.refresh(&repository.server).is_ok());
+    assert_eq!(device.trusted().time_floor(), EXPIRES);
+    assert_eq!(device.refresh(&repository.server), Err(Reason::MetadataExpired));
+    // A new root with a new key for timestamps, and metadata that outlives the old root's expiry.
+    repository.fleet.timestamp = key(111);
+    let expires = 2 * EXPIRES;
+    let roster = repository.fleet.roster();
+    repository.fleet.root = release::rotate(&repository.fleet.root, &roster, expires).unwrap();
+    let root = sign_metadata(&repository.fleet.root, &repository.fleet.quorum());
+    repository.put(Role::Root, 2, root);
+    (repository.targets.expires, repository.snapshot.expires) = (expires, expires);
+    (repository.timestamp.issued, repository.timestamp.expires) = (NOW, expires);
+    repository.publish();
+    assert_eq!(device.refresh(&repository.server), Ok(summary(2, 3, 2, 2, true)));
+    assert_eq!(device.trusted().now(0), NOW);
+}
+
+#[test]
 fn files_that_do_not_belong_together_are_refused() {
     let (mut repository, mut device) = settled();
     repository.publish();
