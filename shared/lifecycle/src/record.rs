@@ -8,6 +8,8 @@ use tidegate_wire::{Digest, Generation, Reason, State};
 
 pub use encoding::{DamagedRecord, RECORD_LEN};
 
+use crate::limits::Limits;
+
 /// One of the two places for a model's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SlotId {
@@ -49,6 +51,14 @@ pub enum Slot {
 }
 
 impl Slot {
+    /// What lies in it, whole or not.
+    pub fn artifact(self) -> Option<Digest> {
+        match self {
+            Self::Filling(artifact) => Some(artifact),
+            whole => whole.runnable(),
+        }
+    }
+
     /// The whole artifact in it, if there is one.
     pub fn runnable(self) -> Option<Digest> {
         match self {
@@ -72,6 +82,23 @@ pub enum Stage {
     },
 }
 
+impl Stage {
+    /// Whether the candidate answers nobody yet.
+    pub fn is_before_trial(self) -> bool {
+        !matches!(self, Self::Trial { .. })
+    }
+}
+
+/// Why an artifact is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A directive names it.
+    Directed,
+    /// What answered was revoked, and this is what the device still has. Until it is on trial, it
+    /// gives way only to what a directive names and the device may install.
+    Fallback,
+}
+
 /// An artifact on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
@@ -81,10 +108,20 @@ pub struct Candidate {
     pub artifact: Digest,
     /// How far it is.
     pub stage: Stage,
+    /// Why it is on its way.
+    pub origin: Origin,
     /// Unclean starts that it has used up since its files were whole.
     pub attempts: u8,
     /// Unclean starts after which it is given up.
     pub attempts_max: u8,
+}
+
+impl Candidate {
+    /// Whether the floor may end its way: one that answers goes on, and so does one that the device
+    /// falls back to.
+    pub(crate) fn may_be_forbidden(&self) -> bool {
+        self.stage.is_before_trial() && self.origin == Origin::Directed
+    }
 }
 
 /// An artifact that was turned down.
@@ -141,6 +178,8 @@ pub struct Record {
     pub outcome: Option<Outcome>,
     /// How the agent stopped; `Unclean` while it runs.
     pub stop: Stop,
+    /// What the publishers forbid, as far as this device remembers it.
+    pub limits: Limits,
 }
 
 impl Default for Record {
@@ -154,6 +193,7 @@ impl Default for Record {
             rejections: Vec::new(),
             outcome: None,
             stop: Stop::Unclean,
+            limits: Limits::NONE,
         }
     }
 }

@@ -7,10 +7,15 @@ impl Machine {
     ///
     /// `record` is what [`newest`](crate::newest) found. A candidate that was loaded when the
     /// agent stopped without being asked to has used up an attempt; when none is left it is given
-    /// up before it is loaded again.
-    pub fn recover(record: Option<Record>) -> (Self, Effects) {
+    /// up before it is loaded again. `limits` is what the stored metadata forbids: power may have
+    /// gone between its writing and the record's, and what it revokes is not loaded either.
+    pub fn recover(record: Option<Record>, limits: &Limits) -> (Self, Effects) {
         let mut machine = Self { record: record.unwrap_or_default(), phase: Phase::Idle };
         let mut effects = Effects::new();
+        let taken = machine.forbid(limits);
+        if taken.news() {
+            machine.persist(&mut effects);
+        }
         let stop = core::mem::replace(&mut machine.record.stop, Stop::Unclean);
         match machine.record.candidate {
             None => machine.resume_active(stop, &mut effects),
@@ -20,6 +25,7 @@ impl Machine {
             }
             Some(candidate) => machine.resume_loaded(candidate, stop, &mut effects),
         }
+        machine.tell(&taken, &mut effects);
         (machine, effects)
     }
 

@@ -96,7 +96,7 @@ impl Machine {
         };
         let Candidate { slot, artifact, .. } = candidate;
         let was_whole = self.record.slot(slot).runnable() == Some(artifact);
-        if was_whole && reason != Reason::Revoked {
+        if was_whole {
             // Every byte was right once, so it is this disk that failed, not the artifact. A fleet
             // that goes back must not lose a device to that. What is fetched now gets no second
             // chance: the slot is only being filled then.

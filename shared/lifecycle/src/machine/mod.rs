@@ -3,11 +3,13 @@
 mod boot;
 mod candidate;
 mod directed;
+mod limited;
 
 use heapless::Vec;
 use tidegate_wire::{Digest, Generation, Reason, State};
 
-use crate::record::{Candidate, Outcome, Record, Slot, SlotId, Stage, Stop};
+use crate::limits::Limits;
+use crate::record::{Candidate, Origin, Outcome, Record, Slot, SlotId, Stage, Stop};
 
 /// What a directive, and the trust in what it names, mean for this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +19,20 @@ pub struct Assignment {
     /// The generation at which the present attempt to bring it out began.
     pub since: Generation,
     /// Whether it may be installed now: signed, not revoked, not below the floor, fitting this
-    /// device, by metadata that has not expired. It does not matter for what runs already.
-    pub installable: Result<(), Reason>,
+    /// device, by metadata that has not expired; then its release number. It does not matter for
+    /// what runs already.
+    pub installable: Result<u64, Reason>,
 }
 
 /// What happened.
+// One variant is large, so that there is no allocator and an event is a plain value; few exist at a
+// time.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
+    /// The signed metadata was read, anew or again: this is what the publishers forbid. It comes
+    /// before the directive that is looked at by the same metadata.
+    Limited(Limits),
     /// A verified directive was read, from the network or from disk after a restart. `None`: no
     /// rule takes this device.
     Directed {
@@ -152,6 +161,7 @@ impl Machine {
     pub fn step(&mut self, now: u64, event: Event) -> Effects {
         let mut effects = Effects::new();
         match event {
+            Event::Limited(limits) => self.limited(&limits, &mut effects),
             Event::Directed { generation, to } => self.directed(generation, to, &mut effects),
             Event::FetchFinished => self.fetch_finished(&mut effects),
             Event::FetchFailed(reason) => self.fetch_failed(now, reason, &mut effects),

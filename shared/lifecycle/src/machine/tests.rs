@@ -11,8 +11,11 @@ fn artifact(n: u8) -> Digest {
 }
 
 fn directed(generation: u64, n: u8) -> Event {
-    let to =
-        Assignment { artifact: artifact(n), since: Generation(generation), installable: Ok(()) };
+    let to = Assignment {
+        artifact: artifact(n),
+        since: Generation(generation),
+        installable: Ok(generation),
+    };
     Event::Directed { generation: Generation(generation), to: Some(to) }
 }
 
@@ -20,7 +23,7 @@ const VERIFIED: Event = Event::VerifyPassed { attempts_max: 3 };
 
 /// Steps that bring artifact 1 onto a new device.
 fn first_install() -> Machine {
-    let (mut machine, _) = Machine::recover(None);
+    let (mut machine, _) = Machine::recover(None, &Limits::NONE);
     for event in
         [directed(1, 1), Event::FetchFinished, VERIFIED, Event::SelfTestPassed, Event::TrialPassed]
     {
@@ -42,7 +45,12 @@ fn on_trial() -> Machine {
 }
 
 fn restarted(machine: &Machine) -> (Machine, Effects) {
-    Machine::recover(Some(Record::from_bytes(&machine.record().to_bytes()).unwrap()))
+    restarted_with(machine, &Limits::NONE)
+}
+
+/// After a restart, the stored metadata saying what is forbidden.
+fn restarted_with(machine: &Machine, limits: &Limits) -> (Machine, Effects) {
+    Machine::recover(Some(Record::from_bytes(&machine.record().to_bytes()).unwrap()), limits)
 }
 
 #[test]
@@ -114,7 +122,7 @@ fn no_second_try_before_a_later_rollout() {
     machine.step(0, Event::TrialFailed(Reason::ErrorRate));
     assert_eq!(machine.active(), Some((SlotId::A, artifact(1))));
     // The next wave of the same rollout: a higher generation that began at generation 2.
-    let to = Assignment { artifact: artifact(2), since: Generation(2), installable: Ok(()) };
+    let to = Assignment { artifact: artifact(2), since: Generation(2), installable: Ok(2) };
     machine.step(0, Event::Directed { generation: Generation(3), to: Some(to) });
     assert_eq!((machine.state(), machine.reason()), (State::Reverted, Some(Reason::ErrorRate)));
     // A new rollout.
@@ -206,19 +214,34 @@ fn a_rotten_slot_is_fetched_anew_once_and_the_way_back_stays_open() {
     }
 }
 
-#[test]
-fn a_revoked_model_is_not_fetched_again() {
-    let mut machine = on_trial();
-    machine.step(0, Event::TrialPassed);
-    machine.step(0, directed(3, 1));
-    let effects = machine.step(0, Event::VerifyFailed(Reason::Revoked));
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Fetch { .. })));
-    assert_eq!(machine.reason(), Some(Reason::Revoked));
+mod limited;
+
+/// Invariant *revoked-never-runs*, of what is remembered and of what is to be done.
+fn assert_revoked_never_runs(machine: &Machine, effects: &Effects, limits: &Limits) {
+    for slot in [SlotId::A, SlotId::B] {
+        let artifact = machine.record().slot(slot).artifact();
+        let revoked = artifact.is_some_and(|artifact| limits.is_revoked(&artifact));
+        assert!(!revoked, "revoked-never-runs: {machine:?}");
+    }
+    for effect in effects {
+        if let Effect::Activate { artifact, .. }
+        | Effect::Fetch { artifact, .. }
+        | Effect::Verify { artifact, .. }
+        | Effect::SelfTest { artifact, .. } = effect
+        {
+            assert!(!limits.is_revoked(artifact), "revoked-never-runs: {effects:?}");
+        }
+    }
+    let (active, candidate) = (machine.active(), machine.candidate());
+    assert_eq!(active.is_some(), machine.record().active.is_some(), "{machine:?}");
+    for (_, artifact) in active.into_iter().chain(candidate) {
+        assert!(!limits.is_revoked(&artifact), "revoked-never-runs: {machine:?}");
+    }
 }
 
 #[test]
 fn what_is_turned_down_is_said_of_it_while_a_first_model_is_on_trial() {
-    let (mut machine, _) = Machine::recover(None);
+    let (mut machine, _) = Machine::recover(None, &Limits::NONE);
     for event in [directed(1, 1), Event::FetchFinished, VERIFIED, Event::SelfTestPassed] {
         machine.step(0, event);
     }
@@ -259,6 +282,7 @@ fn the_directed_way_back_out_of_a_trial_is_immediate() {
 }
 
 /// One action of the world on the device.
+#[allow(clippy::large_enum_variant)] // As events are.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Step(Event),
@@ -288,6 +312,7 @@ fn actions() -> impl Strategy<Value = std::vec::Vec<Action>> {
         1 => reason.clone().prop_map(Event::ShadowFailed),
         1 => reason.clone().prop_map(Event::TrialFailed),
         1 => reason.prop_map(Event::ActiveFailed),
+        2 => limits().prop_map(Event::Limited),
         1 => Just(Event::TimerFired),
         1 => Just(Event::Stopping),
     ];
@@ -299,17 +324,26 @@ fn actions() -> impl Strategy<Value = std::vec::Vec<Action>> {
     proptest::collection::vec(action, 1..120)
 }
 
+/// Now and then something is revoked, and the floor rises.
+fn limits() -> impl Strategy<Value = Limits> {
+    (0..6u64, proptest::collection::vec(0..4u8, 0..2))
+        .prop_map(|(floor, revoked)| Limits::new(floor, revoked.into_iter().map(artifact)))
+}
+
 /// The two stored places and a machine that runs over them.
 struct Device {
     places: [Option<std::vec::Vec<u8>>; 2],
     machine: Machine,
     was_committed: bool,
+    /// What the stored metadata forbids: written before the machine hears of it.
+    limits: Limits,
 }
 
 impl Device {
     fn new() -> Self {
-        let (machine, _) = Machine::recover(None);
-        Self { places: [None, None], machine, was_committed: false }
+        let limits = Limits::NONE;
+        let (machine, _) = Machine::recover(None, &limits);
+        Self { places: [None, None], machine, was_committed: false, limits }
     }
 
     fn carry_out(&mut self, effects: &Effects, torn: bool) {
@@ -327,13 +361,14 @@ impl Device {
                 assert_ne!(Some(*slot), self.machine.record().active, "old-model-stays");
             }
         }
+        assert_revoked_never_runs(&self.machine, effects, &self.limits);
     }
 
     fn restart(&mut self) {
         let stored = [self.places[0].as_deref(), self.places[1].as_deref()];
         // A first write that tears leaves nothing whole, and nothing was lost by it.
         let record = newest(stored).unwrap_or(None);
-        let (machine, effects) = Machine::recover(record);
+        let (machine, effects) = Machine::recover(record, &self.limits);
         self.machine = machine;
         self.carry_out(&effects, false);
     }
@@ -341,6 +376,9 @@ impl Device {
     fn act(&mut self, now: u64, action: Action) {
         match action {
             Action::Step(event) => {
+                if let Event::Limited(limits) = event {
+                    self.limits.learn(&limits);
+                }
                 let before = self.machine.record().generation;
                 let effects = self.machine.step(now, event);
                 assert!(self.machine.record().generation >= before, "generations-rise");
@@ -353,9 +391,10 @@ impl Device {
                 self.restart();
             }
         }
-        // Rot takes a model away whatever the machine does; until then there always is one.
-        let rotten = matches!(action, Action::Step(Event::ActiveFailed(_)));
-        self.was_committed &= !rotten || self.machine.active().is_some();
+        // Rot and publishers take models away whatever the machine does; until then there always is
+        // one.
+        let taken = matches!(action, Action::Step(Event::ActiveFailed(_) | Event::Limited(_)));
+        self.was_committed &= !taken || self.machine.active().is_some();
         self.was_committed |= self.machine.state() == State::Committed;
         if self.was_committed {
             assert!(self.machine.active().is_some(), "runnable-model");
@@ -378,7 +417,9 @@ proptest! {
         let mut device = Device::new();
         for (index, action) in actions.into_iter().enumerate() {
             device.act(index as u64 * 700, action);
-            let (again, _) = restarted(&device.machine);
+            // The metadata is lost; what the record remembers must do.
+            let (again, effects) = restarted(&device.machine);
+            assert_revoked_never_runs(&again, &effects, &device.limits);
             if device.was_committed {
                 prop_assert!(again.active().is_some());
             }

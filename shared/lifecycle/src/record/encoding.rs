@@ -5,15 +5,18 @@
 use heapless::Vec;
 use tidegate_wire::{Digest, Generation, Reason, State};
 
-use super::{Candidate, Outcome, Record, Rejection, Slot, SlotId, Stage, Stop};
+use super::{Candidate, Origin, Outcome, Record, Rejection, Slot, SlotId, Stage, Stop};
+use crate::limits::Limits;
 
 /// Bytes of a stored record.
-pub const RECORD_LEN: usize = 640;
+pub const RECORD_LEN: usize = 1024;
 
 const MAGIC: [u8; 4] = *b"TGLR";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 const BODY_LEN: usize = RECORD_LEN - 4;
+/// Format 1 was shorter and knew no limits; what it has stands in the same places.
+const FIRST_FORMAT: (u8, usize) = (1, 636);
 
 /// The block is not a whole record of a known format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,14 +62,21 @@ impl Record {
         if block.len() != RECORD_LEN || block[..4] != MAGIC {
             return Err(DamagedRecord::Torn);
         }
-        let (body, crc) = block.split_at(BODY_LEN);
-        if CRC.checksum(body).to_le_bytes() != crc {
+        let body_len = match block[4] == FIRST_FORMAT.0 {
+            true => FIRST_FORMAT.1,
+            false => BODY_LEN,
+        };
+        let (body, rest) = block.split_at(body_len);
+        if CRC.checksum(body).to_le_bytes() != rest[..4] {
             return Err(DamagedRecord::Torn);
         }
-        if body[4] != FORMAT {
-            return Err(DamagedRecord::Format(body[4]));
-        }
-        Self::read(&mut Reader { rest: &body[5..] }).ok_or(DamagedRecord::Value)
+        let mut bytes = Reader { rest: &body[5..] };
+        let record = match body[4] {
+            FORMAT => Self::read(&mut bytes).and_then(|record| record.read_limits(&mut bytes)),
+            first if first == FIRST_FORMAT.0 => Self::read(&mut bytes),
+            other => return Err(DamagedRecord::Format(other)),
+        };
+        record.ok_or(DamagedRecord::Value)
     }
 
     fn write(&self, out: &mut Writer<'_>) {
@@ -95,6 +105,12 @@ impl Record {
             Stop::Unclean => 0,
             Stop::Clean => 1,
         }]);
+        let fallback = self.candidate.is_some_and(|it| it.origin == Origin::Fallback);
+        out.put(&[u8::from(fallback)]);
+        out.u64(self.limits.floor());
+        let revoked = self.limits.revoked();
+        out.put(&[revoked.len() as u8]);
+        revoked.iter().for_each(|artifact| out.digest(Some(*artifact)));
     }
 
     fn read(bytes: &mut Reader<'_>) -> Option<Self> {
@@ -125,7 +141,25 @@ impl Record {
             1 => Stop::Clean,
             _ => return None,
         };
-        Some(Self { seq, generation, slots, active, candidate, rejections, outcome, stop })
+        let limits = Limits::NONE;
+        Some(Self { seq, generation, slots, active, candidate, rejections, outcome, stop, limits })
+    }
+
+    /// What format 2 has at the end.
+    fn read_limits(mut self, bytes: &mut Reader<'_>) -> Option<Self> {
+        let origin = match bytes.u8()? {
+            0 => Origin::Directed,
+            1 => Origin::Fallback,
+            _ => return None,
+        };
+        self.candidate = self.candidate.map(|candidate| Candidate { origin, ..candidate });
+        let (floor, count) = (bytes.u64()?, bytes.u8()?);
+        let mut revoked: Vec<Digest, { crate::REVOCATIONS_MAX }> = Vec::new();
+        for _ in 0..count {
+            revoked.push(bytes.digest()?).ok()?;
+        }
+        self.limits = Limits::new(floor, revoked);
+        Some(self)
     }
 }
 
@@ -162,7 +196,8 @@ impl Writer<'_> {
     }
 
     fn candidate(&mut self, candidate: Option<Candidate>) {
-        let Some(Candidate { slot, artifact, stage, attempts, attempts_max }) = candidate else {
+        let Some(Candidate { slot, artifact, stage, attempts, attempts_max, .. }) = candidate
+        else {
             return self.put(&[0]);
         };
         let (tag, previous) = match stage {
@@ -243,7 +278,8 @@ impl Reader<'_> {
         };
         let (slot, artifact) = (self.slot()??, self.digest()?);
         let (attempts, attempts_max) = (self.u8()?, self.u8()?);
-        Some(Some(Candidate { slot, artifact, stage, attempts, attempts_max }))
+        let origin = Origin::Directed;
+        Some(Some(Candidate { slot, artifact, stage, origin, attempts, attempts_max }))
     }
 
     fn outcome(&mut self) -> Option<Option<Outcome>> {
@@ -273,6 +309,7 @@ mod tests {
             slot: SlotId::B,
             artifact: Digest::of(b"two"),
             stage: Stage::Trial { previous: Some(SlotId::A) },
+            origin: Origin::Fallback,
             attempts: 1,
             attempts_max: 3,
         });
@@ -282,7 +319,24 @@ mod tests {
         let reason = Some(Reason::CrashLoop);
         record.outcome = Some(Outcome { state: State::Reverted, artifact, reason });
         record.stop = Stop::Clean;
+        record.limits = Limits::new(5, (100..200).map(|byte| Digest([byte; 32])));
         record
+    }
+
+    #[test]
+    fn a_record_of_the_first_format_is_read() {
+        let mut block = [0; RECORD_LEN];
+        let fields_end = 498;
+        block[..fields_end].copy_from_slice(&full().to_bytes()[..fields_end]);
+        let (format, body_len) = FIRST_FORMAT;
+        block[4] = format;
+        let crc = CRC.checksum(&block[..body_len]);
+        block[body_len..body_len + 4].copy_from_slice(&crc.to_le_bytes());
+        let candidate = full().candidate.map(|it| Candidate { origin: Origin::Directed, ..it });
+        let expected = Record { limits: Limits::NONE, candidate, ..full() };
+        assert_eq!(Record::from_bytes(&block), Ok(expected));
+        block[60] ^= 1;
+        assert_eq!(Record::from_bytes(&block), Err(DamagedRecord::Torn));
     }
 
     #[test]
