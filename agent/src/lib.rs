@@ -34,6 +34,7 @@ pub mod fetch;
 pub mod http;
 pub mod link;
 pub mod log;
+mod memory;
 mod run;
 pub mod self_test;
 pub mod serving;

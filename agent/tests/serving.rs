@@ -212,7 +212,7 @@ fn few_rows_never_leave_the_device_but_are_counted() {
     assert_eq!((closed.len(), closed[0].rows), (1, 49));
     assert!(closed[0].features.is_empty() && closed[0].outputs.is_none());
     assert_eq!(closed[0].reference, None);
-    assert!(matches!(serving.turn("digits", None), Err(Absent::NotYet(_))));
+    assert!(matches!(serving.turn("digits", None), Err(Absent::NotYet { .. })));
 }
 
 #[test]

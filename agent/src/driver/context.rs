@@ -11,13 +11,10 @@ use super::tasks::Answers;
 use crate::clock::Clock;
 use crate::engine;
 use crate::fetch::Pace;
+use crate::memory;
 use crate::serving::Serving;
 use crate::store::Store;
 use crate::upstream::Upstream;
-
-/// The newest ONNX operator set that the engine knows. Newer ones may load too; an operator that it
-/// lacks is found by the self-test.
-const ONNX_OPSET_MAX: u32 = 21;
 
 /// What all models of a device share.
 pub(super) struct Context {
@@ -38,18 +35,11 @@ pub(super) struct Context {
 
 /// What this device has, for the requirements of artifacts.
 pub(super) fn device_facts(labels: &Labels) -> DeviceFacts {
-    let engine = EngineFacts { name: engine::TRACT_ONNX.to_string(), opset_max: ONNX_OPSET_MAX };
+    let opset_max = *engine::ONNX_OPSETS.end();
+    let engine = EngineFacts { name: engine::TRACT_ONNX.to_string(), opset_max };
     let agent: AgentVersion =
         env!("CARGO_PKG_VERSION").parse().expect("the crate's version has three numbers");
-    DeviceFacts { engines: vec![engine], agent, memory_mib: memory_mib(), labels: labels.clone() }
-}
-
-/// Memory in all, MiB. Where the system does not say, requirements of memory do not bind.
-fn memory_mib() -> u32 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.map_or(u32::MAX, |kib| u32::try_from(kib / 1024).unwrap_or(u32::MAX))
+    DeviceFacts { engines: vec![engine], agent, memory_mib: memory::mib(), labels: labels.clone() }
 }
 
 #[cfg(test)]
@@ -60,6 +50,10 @@ mod tests {
     fn a_device_knows_what_it_has() {
         let facts = device_facts(&Labels::new());
         assert!(facts.memory_mib > 16 && facts.memory_mib < u32::MAX);
-        assert_eq!(facts.engines[0].name, "tract-onnx");
+        assert_eq!(
+            (facts.engines[0].name.as_str(), facts.engines[0].opset_max),
+            ("tract-onnx", 18)
+        );
+        assert_eq!(facts.agent.to_string(), env!("CARGO_PKG_VERSION"));
     }
 }

@@ -138,7 +138,7 @@ impl Driver {
 
     /// Brings a model back from disk and does what its machine asks for first.
     pub(super) async fn recover_model(&mut self, name: &ModelName) {
-        let recovered = match Model::recover(&self.ctx.store, name.clone()) {
+        let recovered = match Model::recover(&self.ctx.store, &self.ctx.trusted, name.clone()) {
             Ok(recovered) => recovered,
             Err(error) => return tracing::error!("{name} is left out: {error}"),
         };
@@ -224,6 +224,11 @@ impl Driver {
                 self.metadata_is_newest &= !error.leaves_things_open();
                 self.retry_refresh();
             }
+        }
+        // First what must not run, then what should: whatever the directives say, and also if the
+        // refresh failed after it had learnt something.
+        for model in self.models.values_mut() {
+            model.limit(&mut self.ctx).await;
         }
         self.direct_all().await;
     }

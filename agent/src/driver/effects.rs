@@ -60,6 +60,7 @@ impl Model {
                     Some(event) => event,
                 },
             };
+            self.explain(ctx, &event);
             let effects = self.machine.step(ctx.clock.ms(), event);
             ctx.status_due |= !effects.is_empty();
             self.carry_out(ctx, effects.into_iter().collect()).await;
@@ -105,6 +106,7 @@ impl Model {
             self.carry_out_one(ctx, effect).await;
         }
         self.detail.clear();
+        self.tell_absence(ctx);
         if self.machine.state() != State::Trial {
             self.previous = None;
         }
@@ -145,6 +147,10 @@ impl Model {
     }
 
     async fn activate(&mut self, ctx: &mut Context, slot: SlotId, artifact: Digest) {
+        if ctx.trusted.is_revoked(&artifact) {
+            // Decided before it was revoked, and waited for the disk; the machine hears of it next.
+            return;
+        }
         let active = ctx.serving.active(&self.name);
         if active.as_ref().is_some_and(|loaded| loaded.artifact.digest == artifact) {
             return;
@@ -195,14 +201,19 @@ impl Model {
         };
         let (artifact, since) = (rule.artifact.clone(), rule.since);
         let unix = ctx.clock.unix();
-        let authorised = ctx.trusted.authorise(&self.name, &artifact, &ctx.facts).map(|_| ());
+        let authorised = ctx.trusted.authorise(&self.name, &artifact, &ctx.facts);
+        let authorised = authorised.map(|entry| entry.release).map_err(|refusal| refusal.reason());
         // Time stops new installs, never going back to what was committed here.
         let committed = self.machine.record().slots.contains(&Slot::Committed(artifact.digest));
+        let remembered = self.machine.record().limits.is_revoked(&artifact.digest);
         let installable = match committed {
+            // Known for good, also when the metadata that said so is lost.
+            _ if remembered => Err(Reason::Revoked),
             true => authorised,
-            false => authorised
-                .and_then(|()| ctx.trusted.fresh(unix).map_err(|error| error.reason()))
-                .and_then(|()| verified.may_install(ctx.trusted.now(unix))),
+            false => authorised.and_then(|release| {
+                ctx.trusted.fresh(unix).map_err(|error| error.reason())?;
+                verified.may_install(ctx.trusted.now(unix)).map(|()| release)
+            }),
         };
         self.learn(&artifact);
         let to = Assignment { artifact: artifact.digest, since, installable };

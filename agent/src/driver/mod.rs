@@ -7,6 +7,7 @@
 mod context;
 mod directives;
 mod effects;
+mod limits;
 mod model;
 mod refresh;
 mod reports;

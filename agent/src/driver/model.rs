@@ -9,6 +9,7 @@ use tidegate_wire::report::{ModelStatus, Transition};
 use tidegate_wire::{ArtifactRef, Digest, ModelName, Reason, State, Version};
 use tokio::task::JoinHandle;
 
+use super::limits::{limits, revocations};
 use super::tasks::Answer;
 use crate::serving::LoadedModel;
 use crate::store::Store;
@@ -69,8 +70,12 @@ pub(super) struct Recovered {
 }
 
 impl Model {
-    /// Brings a model back, or begins with a new one.
-    pub(super) fn recover(store: &Store, name: ModelName) -> Result<Recovered, StoreError> {
+    /// Brings a model back, or begins with a new one. What `trusted` forbids is not even loaded.
+    pub(super) fn recover(
+        store: &Store,
+        trusted: &Trusted,
+        name: ModelName,
+    ) -> Result<Recovered, StoreError> {
         let (slots, Opened { file, record, damage }) = store.model(&name)?;
         if let Some(damage) = damage {
             tracing::error!(
@@ -78,7 +83,9 @@ impl Model {
                  installed anew when its directive says so"
             );
         }
-        let (machine, effects) = Machine::recover(record);
+        let limits = limits(trusted, &name, record.as_ref());
+        let detail = record.as_ref().map(|it| revocations(trusted, it)).unwrap_or_default();
+        let (machine, effects) = Machine::recover(record, &limits);
         let model = Self {
             name,
             machine,
@@ -90,7 +97,7 @@ impl Model {
             candidate: None,
             previous: None,
             jittered: None,
-            detail: String::new(),
+            detail,
             stall: None,
             waiting: VecDeque::new(),
             held: None,

@@ -70,15 +70,10 @@ impl Model {
     pub(super) fn spawn_verify(&mut self, ctx: &Context, slot: SlotId, artifact: Digest) {
         let (model, epoch) = (self.name.clone(), self.begin());
         let slots = self.slots.clone();
-        let revoked = ctx.trusted.is_revoked(&artifact);
         let answers = ctx.answers.clone();
         tokio::spawn(async move {
             let name = model.clone();
-            let check = move || match revoked {
-                // Revoked while it was on its way.
-                true => Err((Reason::Revoked, "the publishers revoked it".to_string())),
-                false => slots.verify(slot, artifact, &name).map_err(fault),
-            };
+            let check = move || slots.verify(slot, artifact, &name).map_err(fault);
             let checked = tokio::task::spawn_blocking(check).await;
             let panicked = |_| Err((Reason::StorageFailed, "the check broke off".to_string()));
             let outcome = Outcome::Verified(checked.unwrap_or_else(panicked));

@@ -19,6 +19,23 @@ pub use tensor::{Tensor, Values};
 /// The name of the ONNX engine in a manifest.
 pub const TRACT_ONNX: &str = "tract-onnx";
 
+/// The ONNX operator sets that the engine is tested with by those who make it. It loads others too,
+/// with a warning, and knows what some operators mean in newer ones, but nobody vouches for it.
+///
+/// # Source
+/// tract-onnx 0.23.9, `src/model.rs`, `Onnx::parse_with_template`; to be looked at with every
+/// update of tract.
+pub const ONNX_OPSETS: std::ops::RangeInclusive<u32> = 9..=18;
+
+/// The ONNX operator set that a model file was exported for, the standard domain's; none if it
+/// does not say.
+///
+/// # Errors
+/// [`EngineError::NotOnnx`] if it is something else.
+pub fn opset(model_file: &Path) -> Result<Option<u32>, EngineError> {
+    tract::opset(model_file)
+}
+
 /// A loaded model.
 pub trait Engine: Send + Sync {
     /// Inputs in the order of the manifest, which the graph was found to agree with.

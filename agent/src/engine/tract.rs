@@ -35,6 +35,14 @@ pub(super) struct TractEngine {
     idle: Mutex<Vec<TypedSimpleState>>,
 }
 
+/// The operator set of the standard domain that a file names.
+pub(super) fn opset(file: &Path) -> Result<Option<u32>, EngineError> {
+    let proto = graph::read(&tract_onnx::onnx(), file)?;
+    let mut imports = proto.opset_import.iter();
+    let standard = imports.find(|import| matches!(import.domain.as_str(), "" | "ai.onnx"));
+    Ok(standard.and_then(|import| u32::try_from(import.version).ok()))
+}
+
 impl TractEngine {
     /// Reads, checks and optimises the graph in `file`.
     pub(super) fn load(

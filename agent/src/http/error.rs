@@ -44,7 +44,7 @@ impl From<Absent> for ApiError {
     fn from(absent: Absent) -> Self {
         let status = match absent {
             Absent::Model(..) | Absent::Version { .. } => StatusCode::NOT_FOUND,
-            Absent::NotYet(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Absent::NotYet { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, absent.to_string())
     }

@@ -211,8 +211,8 @@ fn readiness(api: &Api, model: &str, version: Option<&str>) -> Result<Response, 
     use crate::serving::Absent;
     match api.serving.turn(model, version) {
         Ok(_) => Ok(response::json(StatusCode::OK, &json!({"name": model, "ready": true}))),
-        Err(Absent::NotYet(name)) => {
-            let body = json!({"name": name, "ready": false, "error": Absent::NotYet(name.clone()).to_string()});
+        Err(absent @ Absent::NotYet { .. }) => {
+            let body = json!({"name": model, "ready": false, "error": absent.to_string()});
             Ok(response::json(StatusCode::SERVICE_UNAVAILABLE, &body))
         }
         Err(absent) => Err(absent.into()),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_lifecycle::gates::Verdict;
 use tidegate_wire::report::Window;
-use tidegate_wire::{ModelName, Version};
+use tidegate_wire::{ModelName, Reason, Version};
 use tokio::sync::{Semaphore, mpsc};
 
 use books::Outbox;
@@ -53,6 +53,8 @@ struct Lane {
 struct Now {
     active: Option<Arc<Service>>,
     shadow: Option<Arc<Shadow>>,
+    /// Why nothing answers, if that is known.
+    absence: Option<Reason>,
 }
 
 /// Why no model takes a request.
@@ -71,9 +73,25 @@ pub enum Absent {
         /// What would answer.
         active: Version,
     },
-    /// It is on its way.
-    #[error("model {0:?} is not ready: no version of it is installed yet; ask again later")]
-    NotYet(ModelName),
+    /// It is on its way, or what was here may not run.
+    #[error("model {model:?} is not ready: {}; ask again later", absence(*.why))]
+    NotYet {
+        /// The model.
+        model: ModelName,
+        /// Why, if more than time is missing.
+        why: Option<Reason>,
+    },
+}
+
+fn absence(why: Option<Reason>) -> String {
+    match why {
+        None => "no version of it is installed yet".to_string(),
+        Some(Reason::Revoked) => {
+            "the publishers revoked the version that was here, and there is no other yet"
+                .to_string()
+        }
+        Some(why) => format!("no version of it runs here, and the last one did not come: {why}"),
+    }
 }
 
 impl Serving {
@@ -114,7 +132,7 @@ impl Serving {
             Arc::clone(&self.outbox),
             lane.metrics.clone(),
         );
-        let new = Now { active: Some(Arc::new(service)), shadow: None };
+        let new = Now { active: Some(Arc::new(service)), ..Now::default() };
         // Bound to a name, so that what it was is dropped after the lock is free again.
         let old = std::mem::replace(&mut *lane.write(), new);
         let old_artifact = old.active.as_ref().map(|service| &service.loaded.artifact);
@@ -127,6 +145,11 @@ impl Serving {
         let old = std::mem::take(&mut *lane.write());
         let old_artifact = old.active.as_ref().map(|service| &service.loaded.artifact);
         self.metrics.switched(model, old_artifact, None);
+    }
+
+    /// Says why nothing answers for `model`, until something does.
+    pub fn tell_absence(&self, model: &ModelName, why: Option<Reason>) {
+        self.lane_of(model).write().absence = why;
     }
 
     /// What answers for `model`.
@@ -219,7 +242,7 @@ impl Serving {
         };
         let now = lane.read();
         let Some(service) = &now.active else {
-            return Err(Absent::NotYet(lane.model.clone()));
+            return Err(Absent::NotYet { model: lane.model.clone(), why: now.absence });
         };
         let active = &service.loaded.artifact.version;
         if let Some(asked) = version.filter(|asked| *asked != active.as_str()) {

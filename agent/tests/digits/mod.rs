@@ -119,6 +119,13 @@ impl Slot {
         LoadedModel::load(self.dir.path(), self.artifact.clone(), self.manifest.clone())
     }
 
+    /// The same files under another version.
+    pub fn rename(&mut self, version: &str) {
+        self.manifest.version = version.parse().unwrap();
+        let digest = Digest::of(&envelope::seal(&self.manifest));
+        self.artifact = ArtifactRef { digest, version: self.manifest.version.clone() };
+    }
+
     pub fn golden(&self) -> GoldenSet {
         read_golden(self.dir.path(), &self.manifest).unwrap().unwrap()
     }

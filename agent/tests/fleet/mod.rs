@@ -106,11 +106,15 @@ impl Fleet {
 
     /// Releases what lies in `slot`; the blobs are on the server from now on.
     pub fn release(&mut self, slot: &Slot) {
+        self.release_for(slot, Requirements::default());
+    }
+
+    /// Releases it for devices that have what it needs.
+    pub fn release_for(&mut self, slot: &Slot, needs: Requirements) {
         let manifest = envelope::seal(&slot.manifest);
         self.targets = release::next_targets(&self.targets, LATER);
         let version = &slot.artifact.version;
-        let added =
-            self.targets.add_artifact(&model_name(), version, &manifest, Requirements::default());
+        let added = self.targets.add_artifact(&model_name(), version, &manifest, needs);
         assert_eq!(added.unwrap(), slot.artifact);
         let mut site = self.site.lock().unwrap();
         let mut put = |bytes: Vec<u8>| {
@@ -122,6 +126,20 @@ impl Fleet {
         }
         drop(site);
         self.publish(LATER);
+    }
+
+    /// Revokes what was released, as its publishers do; returns the signed timestamp.
+    pub fn revoke(&mut self, slot: &Slot, reason: &str) -> Vec<u8> {
+        self.targets = release::next_targets(&self.targets, LATER);
+        self.targets.revoke(&model_name(), &slot.artifact.version, reason).unwrap();
+        self.publish(LATER)
+    }
+
+    /// Raises the floor under the model's releases; returns the signed timestamp.
+    pub fn raise_floor(&mut self, release: u64) -> Vec<u8> {
+        self.targets = release::next_targets(&self.targets, LATER);
+        self.targets.raise_floor(&model_name(), release).unwrap();
+        self.publish(LATER)
     }
 
     /// A signed directive that names `slot`'s artifact for everybody.

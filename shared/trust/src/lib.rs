@@ -9,6 +9,7 @@
 //! - [`key`] and [`cose`]: Ed25519, and signatures over exact bytes as received.
 //! - [`metadata`] and [`requirements`]: what is signed.
 //! - [`codec`]: the seam between the workflow and the bytes.
+//! - [`authorise`]: whether an artifact may be installed, and if not, why.
 //! - [`trusted`] and [`workflow`]: what a device trusts, and how it comes to trust newer metadata.
 //! - [`reduced`]: the same with fewer steps, for microcontrollers.
 //! - [`directive`] and [`enrol`]: the two other signed messages.
@@ -49,6 +50,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod authorise;
 pub mod codec;
 pub mod cose;
 pub mod directive;
@@ -66,6 +68,7 @@ pub mod workflow;
 #[cfg(test)]
 mod testing;
 
+pub use authorise::Refusal;
 pub use codec::CoseCbor;
 pub use directive::{VerifiedDirective, sign_directive, verify_directive};
 pub use enrol::{sign_enrol, verify_enrol};

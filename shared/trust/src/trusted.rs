@@ -2,14 +2,13 @@
 
 use alloc::vec::Vec;
 
-use tidegate_wire::{ArtifactRef, Digest, FleetId, ModelName, Reason};
+use tidegate_wire::{Digest, FleetId, ModelName};
 
 use crate::codec::{Codec, CoseCbor, Signed};
 use crate::error::TrustError;
 use crate::key::KeyId;
-use crate::metadata::{FileMeta, Role, Root, Snapshot, TargetEntry, Targets, Timestamp};
+use crate::metadata::{FileMeta, Role, Root, Snapshot, Targets, Timestamp};
 use crate::reduced::{Counter, Depth};
-use crate::requirements::{DeviceFacts, fits};
 
 /// Bytes that are held already were within their limits when they came; the payload's own cap
 /// still holds.
@@ -191,29 +190,6 @@ impl<C: Codec> Trusted<C> {
             not_expired(role, expires.ok_or(TrustError::Missing { role })?, self.now(clock))?;
         }
         self.not_below_counter()
-    }
-
-    /// Whether this artifact may be installed on a device with these facts, time aside.
-    ///
-    /// # Errors
-    /// [`Reason::Revoked`], [`Reason::UnknownArtifact`], [`Reason::BelowFloor`] or
-    /// [`Reason::Incompatible`], in this order.
-    pub fn authorise(
-        &self,
-        model: &ModelName,
-        artifact: &ArtifactRef,
-        facts: &DeviceFacts,
-    ) -> Result<&TargetEntry, Reason> {
-        let targets = self.targets().ok_or(Reason::UnknownArtifact)?;
-        if self.is_revoked(&artifact.digest) {
-            return Err(Reason::Revoked);
-        }
-        let entry = targets.entry(model, artifact).ok_or(Reason::UnknownArtifact)?;
-        if entry.release < targets.floor(model) {
-            return Err(Reason::BelowFloor);
-        }
-        fits(&entry.requirements, facts).map_err(|misfit| misfit.reason())?;
-        Ok(entry)
     }
 
     /// Whether the publishers said that this artifact never runs again. Also asked for artifacts

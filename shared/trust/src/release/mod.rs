@@ -144,6 +144,26 @@ pub enum ReleaseError {
         /// The version.
         version: Version,
     },
+    /// There is no such release.
+    #[error("no release of {model} has the number {release}, only {known:?}")]
+    NoRelease {
+        /// The model.
+        model: ModelName,
+        /// The number.
+        release: u64,
+        /// The numbers that there are.
+        known: Vec<u64>,
+    },
+    /// A floor never falls: devices that have seen the higher one keep to it.
+    #[error("the floor of {model} is at release {floor} already and never goes down to {release}")]
+    FloorFalls {
+        /// The model.
+        model: ModelName,
+        /// What was asked for.
+        release: u64,
+        /// Where it is.
+        floor: u64,
+    },
 }
 
 /// The first targets metadata of a fleet: no artifact may run.
@@ -211,23 +231,26 @@ impl Targets {
         Ok(artifact)
     }
 
-    /// Says that nothing older than this artifact is installed any more. Floors only rise.
+    /// Says that no release of a model below this number is installed any more. The floor stands
+    /// on a release, so that it cannot shut out all there are.
     ///
     /// # Errors
-    /// [`ReleaseError::Unknown`] if it was never released.
-    pub fn raise_floor(
-        &mut self,
-        model: &ModelName,
-        version: &Version,
-    ) -> Result<u64, ReleaseError> {
-        let entry = self.artifacts.get(model).and_then(|releases| releases.get(version));
-        let Some(release) = entry.map(|entry| entry.release) else {
-            let (model, version) = (model.clone(), version.clone());
-            return Err(ReleaseError::Unknown { model, version });
-        };
-        let floor = self.floors.entry(model.clone()).or_default();
-        *floor = release.max(*floor);
-        Ok(*floor)
+    /// [`ReleaseError::NoRelease`] if no release of the model has the number,
+    /// [`ReleaseError::FloorFalls`] if it is below the present floor: floors only rise.
+    pub fn raise_floor(&mut self, model: &ModelName, release: u64) -> Result<(), ReleaseError> {
+        let floor = self.floor(model);
+        let releases = self.artifacts.get(model).into_iter().flatten();
+        let mut known: Vec<u64> = releases.map(|(_, entry)| entry.release).collect();
+        known.sort_unstable();
+        let model = model.clone();
+        if !known.contains(&release) {
+            return Err(ReleaseError::NoRelease { model, release, known });
+        }
+        if release < floor {
+            return Err(ReleaseError::FloorFalls { model, release, floor });
+        }
+        self.floors.insert(model, release);
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{EXPIRES, Fleet, MODEL, NOW};
 use crate::workflow::{Effect, Event, Limits, Refresh};
+use alloc::string::ToString;
 use tidegate_wire::Reason;
 
 fn model() -> ModelName {
@@ -61,8 +62,14 @@ fn revoked_artifacts_are_not_released_again() {
 #[test]
 fn floors_only_rise() {
     let mut targets = Fleet::new().targets();
-    assert_eq!(targets.raise_floor(&model(), &version("1.1.0")), Ok(2));
-    assert_eq!(targets.raise_floor(&model(), &version("1.0.0")), Ok(2));
+    assert_eq!(targets.raise_floor(&model(), 2), Ok(()));
+    assert_eq!(targets.raise_floor(&model(), 2), Ok(()));
+    let refused = |error: ReleaseError| error.to_string();
+    let falls = targets.raise_floor(&model(), 1).map_err(refused).unwrap_err();
+    assert!(falls.contains("at release 2 already and never goes down to 1"), "{falls}");
+    let above = targets.raise_floor(&model(), 3).map_err(refused).unwrap_err();
+    assert!(above.contains("has the number 3, only [1, 2]"), "{above}");
+    assert_eq!(targets.floor(&model()), 2);
 }
 
 #[test]
@@ -80,7 +87,7 @@ fn a_push_is_the_next_version_and_takes_nothing_away() {
     assert_eq!(push(&fleet, &without, &next), Ok(next.clone()));
 
     let mut same_version = fleet.targets();
-    same_version.raise_floor(&model(), &version("1.1.0")).unwrap();
+    same_version.raise_floor(&model(), 2).unwrap();
     assert_eq!(push(&fleet, &trusted, &same_version), Err(Reason::MetadataRollback));
     let skipped = next_targets(&next, EXPIRES);
     assert_eq!(push(&fleet, &trusted, &skipped), Err(Reason::MetadataMismatch));

@@ -1,10 +1,12 @@
 use super::*;
+use crate::Refusal;
 use crate::metadata::RoleKeys;
 use crate::release::{self, sign_metadata};
-use crate::requirements::{AgentVersion, Requirements};
+use crate::requirements::{AgentVersion, DeviceFacts, Requirements};
 use crate::testing::{EXPIRES, Fleet, MODEL, NOW, key};
+use alloc::string::ToString;
 use alloc::vec;
-use tidegate_wire::{Labels, Version};
+use tidegate_wire::{ArtifactRef, Labels, ModelName, Reason, Version};
 
 fn facts() -> DeviceFacts {
     let agent = AgentVersion([0, 1, 0]);
@@ -80,17 +82,20 @@ fn the_signed_targets_decide_what_may_be_installed() {
     let [one, two] = ["1.0.0", "1.1.0"].map(|v| targets.named(&model, &version(v)).unwrap());
     let trusted = with(&fleet, &targets);
     let verdict = |trusted: &Trusted, artifact: &ArtifactRef| {
-        trusted.authorise(&model, artifact, &facts()).map(|entry| entry.digest)
+        let verdict = trusted.authorise(&model, artifact, &facts());
+        verdict.map(|entry| entry.digest).map_err(|refusal| refusal.reason())
     };
     assert_eq!(verdict(&trusted, &one), Ok(one.digest));
     assert_eq!(verdict(&trusted, &big), Err(Reason::Incompatible));
     let renamed = ArtifactRef { version: two.version.clone(), ..one.clone() };
     assert_eq!(verdict(&trusted, &renamed), Err(Reason::UnknownArtifact));
     let other_model = trusted.authorise(&"letters".parse().unwrap(), &one, &facts());
-    assert_eq!(other_model, Err(Reason::UnknownArtifact));
+    assert_eq!(other_model, Err(Refusal::Unknown));
+    let refusal = trusted.authorise(&model, &big, &facts()).unwrap_err();
+    assert_eq!(refusal.to_string(), "it needs 65 MiB of memory, the device has 64");
     assert_eq!(verdict(&fleet.trusted(), &one), Err(Reason::UnknownArtifact));
 
-    targets.raise_floor(&model, &two.version).unwrap();
+    targets.raise_floor(&model, 2).unwrap();
     targets.revoke(&model, &two.version, "wrong").unwrap();
     let trusted = with(&fleet, &targets);
     assert_eq!(verdict(&trusted, &one), Err(Reason::BelowFloor));
