@@ -59,8 +59,8 @@ async fn a_revoked_model_gives_way_without_a_question_unanswered_and_never_comes
     let mut device = Device::start(&fleet, folder.path()).await;
     assert_eq!(device.version().as_deref(), Some("1.0.0"));
     device.direct(&fleet, 3, &slots[1]).await;
-    let rejected = device.reached(State::Rejected).await;
-    assert_eq!(rejected.reason, Some(Reason::Revoked));
+    let refused = device.status("generation 3", |status| status.models[0].generation.0 == 3).await;
+    assert_eq!(refused.models[0].reason, Some(Reason::Revoked));
     assert_eq!(device.version().as_deref(), Some("1.0.0"));
     device.stop().await;
 }

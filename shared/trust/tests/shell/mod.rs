@@ -40,7 +40,7 @@ impl Device {
             outcome: Some(Ended { state: State::Committed, artifact, reason: None }),
             ..Record::default()
         };
-        let (machine, _) = Machine::recover(Some(record));
+        let (machine, _) = Machine::recover(Some(record), &tidegate_lifecycle::Limits::NONE);
         let role = |(path, bytes): (&String, &Vec<u8>)| {
             Some((path.strip_prefix("trust/")?.to_string(), bytes.clone()))
         };
@@ -121,9 +121,12 @@ impl Device {
         let artifact = rule.artifact.clone();
         let installable = trusted
             .authorise(&folder::model(), &artifact, &facts())
-            .map(|_| ())
-            .and_then(|()| trusted.fresh(NOW).map_err(|error| error.reason()))
-            .and_then(|()| verified.may_install(trusted.now(NOW)));
+            .map(|entry| entry.release)
+            .map_err(|refusal| refusal.reason())
+            .and_then(|release| {
+                trusted.fresh(NOW).map_err(|error| error.reason())?;
+                verified.may_install(trusted.now(NOW)).map(|()| release)
+            });
         let assignment = Assignment { artifact: artifact.digest, since: rule.since, installable };
         let event = Happened::Directed { generation: directive.generation, to: Some(assignment) };
         let effects = self.machine.step(self.now_ms, event);

@@ -191,8 +191,9 @@ impl Fleet {
         add(targets, &valve(), Requirements::default());
         let model = MODEL.parse().expect("a name");
         let broken = "0.9.0".parse().expect("a version");
-        targets.revoke(&model, &broken, "wrong sign").expect("it was released");
-        targets.raise_floor(&model, &broken).expect("it was released");
+        let broken = targets.revoke(&model, &broken, "wrong sign").expect("it was released");
+        let floor = targets.entry(&model, &broken).expect("it was released").release;
+        targets.raise_floor(&model, floor).expect("it was released");
         fleet
     }
 
