@@ -48,6 +48,7 @@ pub(super) struct Model {
 }
 
 /// What a model has to look at.
+#[allow(clippy::large_enum_variant)] // Few wait, and not for long.
 pub(super) enum Input {
     Event(Event),
     /// Whether it still counts is seen when its turn comes: what the machine decides before may let
