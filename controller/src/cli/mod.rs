@@ -10,6 +10,7 @@ mod device;
 mod fleet;
 mod key;
 pub mod model;
+mod passphrase;
 mod progress;
 mod rollout;
 mod root;

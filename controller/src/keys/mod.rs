@@ -2,7 +2,10 @@
 //! writes them.
 //!
 //! Private keys are made with mode 0600, never overwritten, and not read when others could have
-//! read them too.
+//! read them too. They may be encrypted with a passphrase (PBES2), see [`encrypted`].
+
+pub mod encrypted;
+mod passphrase;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +15,12 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::spki::{DecodePublicKey, EncodePublicKey};
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
+use pkcs8::der::zeroize::Zeroizing;
 use tidegate_trust::{InvalidKey, PublicKey, SigningKey};
+
+use crate::data_dir::write_durably;
+
+pub use passphrase::{Passphrase, PassphraseError};
 
 /// A key file is a few hundred bytes; more is some other file.
 const FILE_SIZE_MAX: u64 = 16 * 1024;
@@ -72,6 +80,42 @@ pub enum KeyFileError {
         /// What is wrong with it.
         source: InvalidKey,
     },
+    /// It is encrypted, and no passphrase was given.
+    #[error(
+        "{path} is encrypted: give its passphrase with --passphrase-file or TIDEGATE_PASSPHRASE"
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is encrypted with something else than PBES2.
+    #[error("{path} is encrypted in a way that this version does not know: {what}")]
+    Scheme {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// It does not open with this passphrase.
+    #[error("the passphrase does not open {path}: try again, mind the keyboard's layout")]
+    WrongPassphrase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is encrypted already.
+    #[error("{path} is encrypted already; nothing was changed")]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No passphrase can be had.
+    #[error("no passphrase for {path}: {source}")]
+    Passphrase {
+        /// The key file.
+        path: PathBuf,
+        /// Why.
+        source: PassphraseError,
+    },
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes: {0}")]
     Random(getrandom::Error),
@@ -83,21 +127,53 @@ pub enum KeyFileError {
 /// # Errors
 /// [`KeyFileError::Exists`] if there is a file already; it is not touched.
 pub fn generate(path: &Path) -> Result<SigningKey, KeyFileError> {
-    let public_path = public_path(path);
-    for path in [path, &public_path] {
+    make(path, |key| Ok(plain_pem(key)))
+}
+
+/// The same, encrypted with a passphrase: the key itself never reaches the disk.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_encrypted(
+    path: &Path,
+    passphrase: &Passphrase,
+) -> Result<SigningKey, KeyFileError> {
+    make(path, |key| encrypted::seal(key, passphrase))
+}
+
+/// Refuses names that a new key must not have, so that nobody is asked for a passphrase in vain.
+///
+/// # Errors
+/// [`KeyFileError::Exists`].
+pub fn require_new(path: &Path) -> Result<(), KeyFileError> {
+    for path in [path, &public_path(path)] {
         if path.symlink_metadata().is_ok() {
             return Err(KeyFileError::Exists { path: path.into() });
         }
     }
+    Ok(())
+}
+
+fn make(
+    path: &Path,
+    pem: impl FnOnce(&KeypairBytes) -> Result<Zeroizing<String>, KeyFileError>,
+) -> Result<SigningKey, KeyFileError> {
+    require_new(path)?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(KeyFileError::Random)?;
-    // Without the public half, which older OpenSSL does not accept in PKCS#8.
-    let pair = KeypairBytes { secret_key: seed, public_key: None };
-    let pem = pair.to_pkcs8_pem(LineEnding::LF).expect("32 bytes are a PKCS#8 document");
-    write_new(path, pem.as_bytes(), 0o600)?;
+    write_new(path, pem(&pair(seed))?.as_bytes(), 0o600)?;
     let key = SigningKey::from_seed(&seed);
-    write_new(&public_path, public_pem(&key.public()).as_bytes(), 0o644)?;
+    write_new(&public_path(path), public_pem(&key.public()).as_bytes(), 0o644)?;
     Ok(key)
+}
+
+/// Without the public half, which older OpenSSL does not accept in PKCS#8.
+fn pair(seed: [u8; 32]) -> KeypairBytes {
+    KeypairBytes { secret_key: seed, public_key: None }
+}
+
+fn plain_pem(key: &KeypairBytes) -> Zeroizing<String> {
+    key.to_pkcs8_pem(LineEnding::LF).expect("32 bytes are a PKCS#8 document")
 }
 
 /// Where [`generate`] puts the public half: the same name with `.pub` appended.
@@ -107,30 +183,75 @@ pub fn public_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Reads a private key.
+/// Reads a private key that is not encrypted.
 ///
 /// # Errors
 /// [`KeyFileError`] says what is wrong with the file.
 pub fn read_private(path: &Path) -> Result<SigningKey, KeyFileError> {
+    unlock(path, || Err(KeyFileError::Locked { path: path.into() }))
+}
+
+/// Reads a private key; `passphrase` is asked for one only if the file is encrypted.
+///
+/// # Errors
+/// [`KeyFileError`] says what is wrong with the file or the passphrase.
+pub fn unlock(
+    path: &Path,
+    passphrase: impl FnOnce() -> Result<Passphrase, KeyFileError>,
+) -> Result<SigningKey, KeyFileError> {
     let text = read(path)?;
-    let read_by_others = mode(path)? & 0o077 != 0;
+    let mode = mode(path)?;
+    let is_encrypted = encrypted::is(&text);
+    if decode_private(&text).is_none() && !is_encrypted {
+        return Err(KeyFileError::NotPrivate { path: path.into() });
+    }
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Exposed { path: path.into(), mode });
+    }
     match decode_private(&text) {
-        Some(_) if read_by_others => {
-            Err(KeyFileError::Exposed { path: path.into(), mode: mode(path)? })
-        }
         Some(key) => Ok(key),
-        None => Err(KeyFileError::NotPrivate { path: path.into() }),
+        None => encrypted::open(path, &text, &passphrase()?),
     }
 }
 
-/// Reads a public key from a public key file, or from a private one.
+/// Encrypts a key file in place: whoever reads it sees the old file or the new one. Copies that were
+/// made before, and what the disk keeps of the old bytes, stay as they are.
 ///
 /// # Errors
-/// [`KeyFileError`] says what is wrong with the file.
+/// [`KeyFileError::Encrypted`] if it is encrypted already. The file is unchanged after any error.
+pub fn encrypt(
+    path: &Path,
+    passphrase: impl FnOnce() -> Result<Passphrase, KeyFileError>,
+) -> Result<PublicKey, KeyFileError> {
+    let key = unlock(path, || Err(KeyFileError::Encrypted { path: path.into() }))?;
+    let text = Zeroizing::new(read(path)?);
+    let seed = ed25519_dalek::SigningKey::from_pkcs8_pem(text.trim())
+        .map_err(|_| KeyFileError::NotPrivate { path: path.into() })?;
+    let sealed = encrypted::seal(&pair(seed.to_bytes()), &passphrase()?)?;
+    write_durably(path, sealed.as_bytes(), 0o600).map_err(|error| {
+        let source = io::Error::other(error);
+        KeyFileError::Write { path: path.into(), source }
+    })?;
+    Ok(key.public())
+}
+
+/// Reads a public key from a public key file, from a private one, or for an encrypted one from the
+/// public half beside it.
+///
+/// # Errors
+/// [`KeyFileError`] says what is wrong with the file; [`KeyFileError::Locked`] if it is encrypted and
+/// has no public half beside it.
 pub fn read_public(path: &Path) -> Result<PublicKey, KeyFileError> {
     let text = read(path)?;
     if let Some(key) = decode_private(&text) {
         return Ok(key.public());
+    }
+    if encrypted::is(&text) {
+        let beside = public_path(path);
+        return match fs::exists(&beside) {
+            Ok(true) => read_public(&beside),
+            _ => Err(KeyFileError::Locked { path: path.into() }),
+        };
     }
     let key = ed25519_dalek::VerifyingKey::from_public_key_pem(text.trim())
         .map_err(|_| KeyFileError::NoKey { path: path.into() })?;
@@ -178,66 +299,4 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyFileError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn a_key_comes_back_and_only_its_owner_may_read_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("publisher.pem");
-        let made = generate(&path).unwrap();
-        assert_eq!(mode(&path).unwrap(), 0o600);
-        assert_eq!(read_private(&path).unwrap().id(), made.id());
-        assert_eq!(read_public(&path).unwrap(), made.public());
-        assert_eq!(read_public(&public_path(&path)).unwrap(), made.public());
-    }
-
-    #[test]
-    fn nothing_is_overwritten() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("publisher.pem");
-        fs::write(&path, "precious").unwrap();
-        assert!(matches!(generate(&path), Err(KeyFileError::Exists { .. })));
-        fs::rename(&path, public_path(&path)).unwrap();
-        assert!(matches!(generate(&path), Err(KeyFileError::Exists { .. })));
-        assert_eq!(fs::read(public_path(&path)).unwrap(), b"precious");
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_private_key_that_others_may_read_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("publisher.pem");
-        generate(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let error = read_private(&path).unwrap_err().to_string();
-        assert!(error.contains("mode 0640") && error.contains("chmod 600"), "{error}");
-        assert!(read_public(&path).is_ok());
-    }
-
-    #[test]
-    fn other_files_are_no_keys() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.pem");
-        fs::write(&path, b"\xff\xfe").unwrap();
-        assert!(matches!(read_public(&path), Err(KeyFileError::NoKey { .. })));
-        generate(&dir.path().join("y")).unwrap();
-        let public = public_path(&dir.path().join("y"));
-        assert!(matches!(read_private(&public), Err(KeyFileError::NotPrivate { .. })));
-        assert!(matches!(read_private(&dir.path().join("z")), Err(KeyFileError::Read { .. })));
-    }
-
-    /// RFC 8410, section 10.3: the private key there, and its public half from section 10.1.
-    #[test]
-    fn rfc_8410_example() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("rfc.pem");
-        let pem = "-----BEGIN PRIVATE KEY-----\n\
-                   MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
-                   -----END PRIVATE KEY-----\n";
-        fs::write(&path, pem).unwrap();
-        let public = public_pem(&read_public(&path).unwrap());
-        assert!(public.contains("MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="));
-    }
-}
+mod tests;
