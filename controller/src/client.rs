@@ -11,9 +11,10 @@ use tidegate_wire::{DeviceId, Digest, ModelName};
 use crate::api::types::{
     AuditPage, BlobStored, DeviceDetail, DeviceList, DeviceTokenRequest, ErrorBody, FleetSummary,
     Health, IssuedToken, ModelDetail, ModelList, RolloutAct, RolloutCommand, RolloutDetail,
-    RolloutList, RolloutStart, TargetsPublished,
+    RolloutList, RolloutStart,
 };
 
+mod trust;
 mod upload;
 
 /// Where `tidegate serve` listens unless it is told otherwise.
@@ -205,15 +206,6 @@ impl Client {
         let path = format!("v1/blobs/{digest}");
         let body = upload::body(bytes, progress);
         self.answer(&path, self.request(Method::PUT, &path).body(body)).await
-    }
-
-    /// `POST /v1/metadata/targets` with signed bytes.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn publish_targets(&self, bytes: Vec<u8>) -> Result<TargetsPublished, ClientError> {
-        let path = "v1/metadata/targets";
-        self.answer(path, self.request(Method::POST, path).body(bytes)).await
     }
 
     /// `GET /v1/models`.

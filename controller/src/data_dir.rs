@@ -4,6 +4,8 @@
 //! fleet            the fleet's name
 //! lock             held by the one process that may use the folder
 //! online-keys/     director, snapshot, timestamp (PKCS#8 PEM) and device-passwords, all 0600
+//! pending/         a release that waits for signatures
+//! key-names.toml   what people call the keys
 //! metadata/        N.root, N.targets, N.snapshot, timestamp
 //! blobs/           files of artifacts, by SHA-256
 //! journal/         what was decided
@@ -18,7 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
-use tidegate_trust::{Role, SigningKey, TrustError, Trusted};
+use tidegate_trust::metadata::RoleKeys;
+use tidegate_trust::{Role, Root, SigningKey, TrustError, Trusted};
 use tidegate_wire::{DeviceId, Digest, FleetId};
 
 use crate::clock;
@@ -60,13 +63,18 @@ pub enum DataDirError {
     /// A key file is missing, exposed or damaged.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// The root metadata does not name an online key for its role.
-    #[error("the root metadata does not give the role {role} to the key {path}")]
-    WrongKey {
+    /// None of the online keys has the role.
+    #[error(
+        "{folder} has no private key with the role {role} in root metadata version {version}: \
+         restore it from a backup, or make the new ones there"
+    )]
+    NoKey {
         /// The role.
         role: Role,
-        /// The key's file.
-        path: PathBuf,
+        /// Where the keys lie.
+        folder: PathBuf,
+        /// The root's version.
+        version: u64,
     },
     /// The root metadata needs more than one online signature, but the controller has one key a role.
     #[error(
@@ -164,16 +172,47 @@ impl DataDir {
         };
         let fleet = name.trim().parse().map_err(|_| DataDirError::Name { path })?;
         let lock = self.lock()?;
-        let read = |role| keys::read_private(&self.key(role));
-        let keys = Arc::new(OnlineKeys {
-            director: read(Role::Director)?,
-            snapshot: read(Role::Snapshot)?,
-            timestamp: read(Role::Timestamp)?,
-        });
         let path = self.secret();
         let secret = fs::read(&path).map_err(|source| DataDirError::Io { path, source })?;
         let passwords = Arc::new(Passwords(secret));
-        Ok(OpenDataDir { paths: self.clone(), fleet, keys, passwords, _lock: lock })
+        Ok(OpenDataDir { paths: self.clone(), fleet, passwords, _lock: lock })
+    }
+
+    /// The keys in `online-keys/` to which root gives the online roles. Files of other keys may lie
+    /// there: of those that were replaced, or that a rotation is going to bring in.
+    ///
+    /// # Errors
+    /// [`DataDirError::NoKey`] or [`DataDirError::Threshold`] names the role.
+    pub fn online_keys(&self, root: &Root) -> Result<OnlineKeys, DataDirError> {
+        let folder = self.join("online-keys");
+        let failed = |source| DataDirError::Io { path: folder.clone(), source };
+        let mut files = Vec::new();
+        for file in fs::read_dir(&folder).map_err(failed)? {
+            let path = file.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "pem") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        let find = |role: Role| {
+            let RoleKeys { keys: ids, threshold } = root.roles.of(role);
+            if *threshold != 1 {
+                return Err(DataDirError::Threshold { role, threshold: *threshold });
+            }
+            for path in &files {
+                let key = keys::read_private(path)?;
+                if ids.contains(&key.id()) {
+                    return Ok(key);
+                }
+            }
+            let (folder, version) = (folder.clone(), root.version);
+            Err(DataDirError::NoKey { role, folder, version })
+        };
+        Ok(OnlineKeys {
+            director: find(Role::Director)?,
+            snapshot: find(Role::Snapshot)?,
+            timestamp: find(Role::Timestamp)?,
+        })
     }
 
     fn lock(&self) -> Result<File, DataDirError> {
@@ -198,8 +237,6 @@ pub struct OpenDataDir {
     pub paths: DataDir,
     /// The fleet.
     pub fleet: FleetId,
-    /// What the controller signs with.
-    pub keys: Arc<OnlineKeys>,
     /// Makes devices' passwords.
     pub passwords: Arc<Passwords>,
     _lock: File,
@@ -239,17 +276,7 @@ pub fn initialise(root: &Path, fleet: &FleetId, metadata: &[u8]) -> Result<Found
         let (expected, found) = (fleet.clone(), trusted.fleet().clone());
         return Err(DataDirError::Fleet { expected, found });
     }
-    for role in [Role::Director, Role::Snapshot, Role::Timestamp] {
-        let path = paths.key(role);
-        let id = keys::read_private(&path)?.id();
-        let holders = trusted.root().roles.of(role);
-        if !holders.keys.contains(&id) {
-            return Err(DataDirError::WrongKey { role, path });
-        }
-        if holders.threshold != 1 {
-            return Err(DataDirError::Threshold { role, threshold: holders.threshold });
-        }
-    }
+    paths.online_keys(trusted.root())?;
     for name in ["metadata", "blobs", "journal", "telemetry", "broker"] {
         create_folder(&paths.join(name))?;
     }
@@ -269,7 +296,11 @@ pub fn initialise(root: &Path, fleet: &FleetId, metadata: &[u8]) -> Result<Found
     Ok(Founded { admin_token })
 }
 
-fn create_folder(path: &Path) -> Result<(), DataDirError> {
+/// Makes a folder that only its owner may enter, unless it is there.
+///
+/// # Errors
+/// If the disk fails.
+pub(crate) fn create_folder(path: &Path) -> Result<(), DataDirError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| DataDirError::Io { path: path.into(), source })
 }

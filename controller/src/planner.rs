@@ -16,7 +16,6 @@ use tidegate_wire::{ArtifactRef, FleetId, Generation, Labels, ModelName, Version
 
 use crate::api::types::{DecisionView, RolloutCommand, RolloutStart};
 use crate::clock;
-use crate::data_dir::OnlineKeys;
 use crate::journal::JournalError;
 use crate::link::{Announcements, Link};
 use crate::release::Releases;
@@ -40,6 +39,25 @@ pub enum PlannerError {
         /// What was asked for.
         version: Version,
     },
+    /// The version waits for publishers' signatures.
+    #[error(
+        "{model}@{version} waits for the signature of {missing}: they run \
+         `tidegate model sign {model}@{version} --key FILE`, then it can be rolled out"
+    )]
+    Pending {
+        /// The model.
+        model: ModelName,
+        /// What was asked for.
+        version: Version,
+        /// Who must still sign.
+        missing: String,
+    },
+    /// Root was given to other publishers, who have not signed yet.
+    #[error(
+        "the fleet's publishers were changed and have not signed the release metadata since, so \
+         devices install nothing new: they run `tidegate model renew --key FILE`"
+    )]
+    Unsigned,
     /// A newer rollout of the model counts.
     #[error("rollout {id} is not the newest of {model}: rollout {newest} is")]
     Older {
@@ -73,7 +91,6 @@ pub struct Planner {
     ledger: Arc<Ledger>,
     telemetry: Arc<Telemetry>,
     releases: Arc<Releases>,
-    keys: Arc<OnlineKeys>,
     link: Link,
     last: Mutex<BTreeMap<RolloutId, Last>>,
 }
@@ -97,10 +114,9 @@ impl Planner {
         ledger: Arc<Ledger>,
         telemetry: Arc<Telemetry>,
         releases: Arc<Releases>,
-        keys: Arc<OnlineKeys>,
         link: Link,
     ) -> Self {
-        Self { fleet, ledger, telemetry, releases, keys, link, last: Mutex::default() }
+        Self { fleet, ledger, telemetry, releases, link, last: Mutex::default() }
     }
 
     /// Plans every model's newest rollout once, and renews signatures that grow old. Blocks.
@@ -182,7 +198,18 @@ impl Planner {
             None => Policy::default(),
         };
         let named = self.releases.targets().and_then(|targets| targets.named(&model, &version));
-        let Some(to) = named else { return Err(PlannerError::NoVersion { model, version }) };
+        let Some(to) = named else {
+            return Err(match self.releases.awaited(&model, &version) {
+                Some(pending) => {
+                    let missing = pending.signatures.waits_for();
+                    PlannerError::Pending { model, version, missing }
+                }
+                None => PlannerError::NoVersion { model, version },
+            });
+        };
+        if self.releases.wants_publishers() {
+            return Err(PlannerError::Unsigned);
+        }
         let (facts, salt) = (self.releases.facts(&model), clock::random());
         self.ledger.decide(who, |state, now_ms| {
             let issued = state.directives.get(&model).map(|issued| &issued.directive);
@@ -271,7 +298,7 @@ impl Planner {
     fn record(&self, plan: Plan) -> (Record, Sent) {
         let decision = plan.to_string();
         let directive = plan.directive.map(|directive| {
-            let signed = sign_directive(&self.keys.director, &directive);
+            let signed = sign_directive(&self.releases.keys().director, &directive);
             SignedDirective { directive, signed }
         });
         let rollout = Box::new(plan.next);

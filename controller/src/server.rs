@@ -211,16 +211,14 @@ impl Parts {
             snapshot_seconds: config.snapshot_seconds,
             timestamp_seconds: config.timestamp_seconds,
         };
-        let keys = Arc::clone(&folder.keys);
         let journal = Arc::clone(&ledger);
-        let releases = Releases::open(&paths, blobs.clone(), keys, lifetimes, journal)?;
+        let releases = Releases::open(&paths, blobs.clone(), lifetimes, journal)?;
         let (releases, link) = (Arc::new(releases), Link::new(fleet.clone()));
         let planner = Arc::new(Planner::new(
             fleet.clone(),
             Arc::clone(&ledger),
             Arc::clone(&telemetry),
             Arc::clone(&releases),
-            Arc::clone(&folder.keys),
             link.clone(),
         ));
         let (journal, stored) = (Arc::clone(&ledger), Arc::clone(&telemetry));

@@ -95,7 +95,9 @@ impl From<ReleaseError> for ApiError {
                 Reason::ThresholdNotMet | Reason::SignatureInvalid => StatusCode::FORBIDDEN,
                 _ => StatusCode::BAD_REQUEST,
             },
-            ReleaseError::MissingBlob { .. } => StatusCode::CONFLICT,
+            ReleaseError::MissingBlob { .. } | ReleaseError::Waiting { .. } => StatusCode::CONFLICT,
+            ReleaseError::NotWaiting(_) => StatusCode::NOT_FOUND,
+            ReleaseError::Names(_) => StatusCode::INTERNAL_SERVER_ERROR,
             ReleaseError::Manifest { .. } => StatusCode::BAD_REQUEST,
             ReleaseError::Disk(_) => StatusCode::INSUFFICIENT_STORAGE,
             ReleaseError::Journal(error) => journal_status(error),
@@ -109,9 +111,11 @@ impl From<PlannerError> for ApiError {
         let status = match &error {
             PlannerError::NoRollout(_) | PlannerError::NoVersion { .. } => StatusCode::NOT_FOUND,
             PlannerError::Policy(_) => StatusCode::BAD_REQUEST,
-            PlannerError::Older { .. } | PlannerError::Start(_) | PlannerError::Command(_) => {
-                StatusCode::CONFLICT
-            }
+            PlannerError::Older { .. }
+            | PlannerError::Pending { .. }
+            | PlannerError::Unsigned
+            | PlannerError::Start(_)
+            | PlannerError::Command(_) => StatusCode::CONFLICT,
             PlannerError::Violation(_) => StatusCode::INTERNAL_SERVER_ERROR,
             PlannerError::Journal(error) => journal_status(error),
         };

@@ -16,7 +16,7 @@ use tower_http::services::ServeFile;
 use super::App;
 use super::auth::{Operator, Reader};
 use super::error::{ApiError, Segments};
-use super::types::{BlobStored, TargetsPublished};
+use super::types::BlobStored;
 use crate::blobs::BlobError;
 use crate::release::is_metadata_name;
 
@@ -140,18 +140,6 @@ async fn drained(mut body: Body, error: BlobError) -> ApiError {
         }
     }
     error.into()
-}
-
-/// `POST /v1/metadata/targets`.
-pub(super) async fn publish(
-    State(app): State<Arc<App>>,
-    Operator(who): Operator,
-    body: Bytes,
-) -> Result<Json<TargetsPublished>, ApiError> {
-    let releases = Arc::clone(&app.releases);
-    let published = tokio::task::spawn_blocking(move || releases.publish(&who, &body)).await??;
-    app.planner.stamp();
-    Ok(Json(published))
 }
 
 fn parse(digest: &str) -> Result<Digest, ApiError> {

@@ -14,6 +14,7 @@ mod model;
 mod rollout;
 #[cfg(test)]
 mod tests;
+mod trust;
 pub mod types;
 
 use std::sync::Arc;
@@ -72,7 +73,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/blobs/{digest}", get(files::blob))
         .route("/v1/enrol", post(device::enrol))
         .route("/v1/blobs/{digest}", get(files::stored).put(files::upload))
-        .route("/v1/metadata/targets", post(files::publish))
+        .route("/v1/metadata/targets", post(trust::publish))
+        .route("/v1/releases/pending", get(trust::pending))
+        .route("/v1/releases/pending/targets", get(trust::draft))
+        .route("/v1/releases/pending/withdraw", post(trust::withdraw))
         .route("/v1/models", get(model::list))
         .route("/v1/models/{model}", get(model::show))
         .route("/v1/rollouts", get(rollout::list).post(rollout::start))

@@ -4,11 +4,15 @@
 //! digits. Unknown fields of requests are refused, unknown fields of responses are skipped, so an
 //! older command line understands a newer server.
 
+mod trust;
+
 use serde::{Deserialize, Serialize};
 use tidegate_wire::directive::Directive;
 use tidegate_wire::{
     ArtifactRef, DeviceId, Digest, FleetId, Generation, Labels, ModelName, Reason, State, Version,
 };
+
+pub use trust::*;
 
 /// Body of every response that is not 2xx.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +116,20 @@ pub struct VersionSummary {
     pub revoked: Option<String>,
     /// Devices that it answers on.
     pub devices: u32,
+    /// Whether it may be rolled out, or waits for publishers' signatures.
+    pub state: ReleaseState,
+    /// Who signed the release metadata that names it, and who has not.
+    pub signatures: Signatures,
+}
+
+/// How far a release is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReleaseState {
+    /// Enough publishers signed it.
+    Released,
+    /// It waits for signatures; nothing can be rolled out.
+    Pending,
 }
 
 /// `GET /v1/models/{model}`.
@@ -572,7 +590,7 @@ pub struct AuditEntry {
     pub hash: Digest,
 }
 
-/// Answer to `POST /v1/metadata/targets`.
+/// Versions of published metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetsPublished {
     /// Version of the targets metadata.

@@ -11,6 +11,7 @@ pub mod check;
 mod description;
 mod error;
 mod golden;
+pub mod memory;
 mod npz;
 pub mod publish;
 mod reference;

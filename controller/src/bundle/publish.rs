@@ -11,7 +11,9 @@ use tidegate_trust::{KeyId, SigningKey, TrustError, Trusted};
 use tidegate_wire::{ArtifactRef, Digest};
 
 use super::Bundle;
+use super::memory::{MemoryError, Publisher};
 use super::standing::Standing;
+use crate::api::types::TargetsPosted;
 use crate::client::{Client, ClientError};
 
 /// How long signed targets metadata may cause new installs, seconds: a year, as long as the root.
@@ -44,17 +46,14 @@ pub enum PublishError {
         /// Whose keys would do.
         publishers: Vec<KeyId>,
     },
-    /// One signature is not enough.
-    #[error(
-        "the fleet's releases need the signatures of {threshold} publishers; this version can \
-         only publish with one"
-    )]
-    Threshold {
-        /// How many are needed.
-        threshold: u32,
-    },
+    /// The key has signed something that this contradicts.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The version names another artifact, or the artifact was revoked.
     #[error("{0}: give the model a new version in model.toml")]
+    Taken(ReleaseError),
+    /// The change does not apply to what stands.
+    #[error(transparent)]
     Release(#[from] ReleaseError),
 }
 
@@ -87,53 +86,84 @@ pub struct Published {
     pub release: u64,
     /// Version of the targets metadata that names it.
     pub targets: u64,
-    /// Whether the same artifact had been released before, so that nothing was signed.
-    pub before: bool,
+    /// What came of the signed metadata; none if the same artifact had been released before, so that
+    /// nothing was signed.
+    pub posted: Option<TargetsPosted>,
     /// Bytes uploaded.
     pub uploaded: u64,
 }
 
 /// Uploads what the controller lacks, adds the artifact to the targets metadata, signs it with
-/// `key` and posts it. `now` is in Unix seconds. Doing it twice changes nothing.
+/// the publisher's key and posts it. `now` is in Unix seconds. Doing it twice changes nothing.
 ///
 /// # Errors
 /// [`PublishError`]. Until the new metadata is posted no device can see anything of it.
 pub async fn publish(
     client: &Client,
     standing: &Standing,
-    key: &SigningKey,
+    publisher: &Publisher,
     bundle: &Bundle,
     now: u64,
     on_upload: OnUpload,
 ) -> Result<Published, PublishError> {
-    may_publish(&standing.trusted, key)?;
-    let mut targets = next_targets(standing, now);
+    may_publish(&standing.trusted, &publisher.key)?;
     let (model, version) = (&bundle.manifest.model, &bundle.manifest.version);
-    let before = targets.named(model, version).is_some();
+    let add = |targets: &mut Targets| {
+        let requirements = bundle.requirements.clone();
+        targets.add_artifact(model, version, &bundle.manifest_bytes, requirements)
+    };
     // Asked first: a version that is taken should not cost an upload.
-    let requirements = bundle.requirements.clone();
-    let artifact = targets.add_artifact(model, version, &bundle.manifest_bytes, requirements)?;
+    let mut targets = next_targets(standing, now);
+    let before = targets.named(model, version).is_some();
+    let artifact = add(&mut targets).map_err(PublishError::Taken)?;
     let uploaded = upload(client, bundle, on_upload).await?;
     let release = targets.entry(model, &artifact).map_or(0, |entry| entry.release);
-    let targets = if before {
+    let (posted, targets) = match before {
         // The bytes that stand are one version behind what would have been signed.
-        targets.version - 1
-    } else {
-        client.publish_targets(release::sign_metadata(&targets, &[key])).await?.targets
+        true => (None, targets.version - 1),
+        false => {
+            let (_, posted) = propose(client, standing, publisher, now, add).await?;
+            (Some(posted), targets.version)
+        }
     };
-    Ok(Published { artifact, release, targets, before, uploaded })
+    Ok(Published { artifact, release, targets, posted, uploaded })
 }
 
-fn may_publish(trusted: &Trusted, key: &SigningKey) -> Result<(), PublishError> {
+/// Changes the newest targets metadata, signs the result with the publisher's key on this machine, and
+/// posts it: the way of every release, revocation and floor. It is published at once, or waits for
+/// other publishers' signatures. `now` is in Unix seconds. Returns what `change` returned.
+///
+/// The caller sees to it that something changes. Repeated after a failure it signs the same again.
+///
+/// # Errors
+/// [`PublishError::NotPublisher`], what `change` refuses with, [`PublishError::Memory`] if the key
+/// has signed something that this contradicts, or what the controller says.
+pub async fn propose<T>(
+    client: &Client,
+    standing: &Standing,
+    publisher: &Publisher,
+    now: u64,
+    change: impl FnOnce(&mut Targets) -> Result<T, ReleaseError>,
+) -> Result<(T, TargetsPosted), PublishError> {
+    may_publish(&standing.trusted, &publisher.key)?;
+    let mut targets = next_targets(standing, now);
+    let changed = change(&mut targets)?;
+    let targets = publisher.remember(targets)?;
+    let signed = release::sign_metadata(&targets, &[&publisher.key]);
+    Ok((changed, client.post_targets(signed).await?))
+}
+
+/// Refuses a key that is no publisher's.
+///
+/// # Errors
+/// [`PublishError::NotPublisher`].
+pub fn may_publish(trusted: &Trusted, key: &SigningKey) -> Result<(), PublishError> {
     let publishers = trusted.root().roles.of(Role::Targets);
-    if !publishers.keys.contains(&key.id()) {
-        let publishers = publishers.keys.iter().copied().collect();
-        return Err(PublishError::NotPublisher { key: key.id(), publishers });
+    if publishers.keys.contains(&key.id()) {
+        return Ok(());
     }
-    match publishers.threshold {
-        1 => Ok(()),
-        threshold => Err(PublishError::Threshold { threshold }),
-    }
+    let publishers = publishers.keys.iter().copied().collect();
+    Err(PublishError::NotPublisher { key: key.id(), publishers })
 }
 
 /// The targets metadata that follows the one that stands, unsigned.

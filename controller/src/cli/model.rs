@@ -10,10 +10,15 @@ use serde_json::json;
 use tidegate_wire::{Digest, ModelName, Version};
 
 use super::connection::Connection;
+use super::publisher::{Signing, say_posted};
+use super::sign::{self, Consent};
 use super::text::{Table, now_ms, size};
 use super::{progress, root, say, say_json};
-use crate::api::types::{ModelDetail, ModelSummary, VersionSummary};
+use crate::api::types::{
+    ModelDetail, ModelSummary, ReleaseState, TargetsPosted, VersionSummary, listed,
+};
 use crate::bundle::check::{self, Checked};
+use crate::bundle::memory::{Publisher, Supersede};
 use crate::bundle::{Bundle, publish};
 use crate::client::Client;
 use crate::keys;
@@ -71,12 +76,33 @@ enum Command {
     Push {
         /// The model's folder, with its model.toml.
         dir: PathBuf,
-        /// The publisher's private key.
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
-        /// The fleet's root of trust; without it root.cose beside the key.
-        #[arg(long, value_name = "FILE")]
-        root: Option<PathBuf>,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Sign a release that waits for your signature.
+    ///
+    /// What is signed is checked on this machine first and shown: nothing is removed, versions rise,
+    /// manifests are those of their artifacts.
+    Sign {
+        /// What waits: model@version, or the model.
+        #[arg(value_name = "NAME[@VERSION]")]
+        model: ModelAndVersion,
+        #[command(flatten)]
+        signing: Signing,
+        /// Do not ask before signing.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Drop the release that waits for signatures.
+    Withdraw {
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+    /// Sign the release metadata anew, unchanged: before it expires, or after the publishers changed.
+    Renew {
+        #[command(flatten)]
+        signing: Signing,
     },
     /// List the released models.
     List,
@@ -113,7 +139,12 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let Options { connection, command } = options;
     match command {
         Command::Check { dir } => check(&dir, connection.json)?,
-        Command::Push { dir, key, root } => push(&connection, &dir, &key, root.as_deref()).await?,
+        Command::Push { dir, signing } => push(&connection, &dir, &signing).await?,
+        Command::Sign { model, signing, yes } => {
+            sign::sign(&connection, &model, &signing, Consent::of(yes)).await?;
+        }
+        Command::Withdraw { why } => sign::withdraw(&connection, why).await?,
+        Command::Renew { signing } => sign::renew(&connection, &signing).await?,
         Command::List => {
             let list = connection.client()?.models().await?;
             if connection.json {
@@ -145,55 +176,57 @@ fn check(dir: &Path, json: bool) -> anyhow::Result<()> {
 /// Says what is wrong with the folder, the key or the controller.
 pub async fn publish(client: &Client, dir: &Path, key_file: &Path) -> anyhow::Result<Digest> {
     let key = keys::read_private(key_file)?;
+    let supersede = Supersede::Never;
+    let publisher = Publisher { key, file: key_file.to_owned(), supersede };
     let bundle = Bundle::read(dir)?;
     check::check(&bundle)?;
     let now = now_ms() / 1000;
     let standing = root::standing(client, key_file, None, now).await?;
     let quiet = Arc::new(|_| {});
-    let published = publish::publish(client, &standing, &key, &bundle, now, quiet).await?;
+    let published = publish::publish(client, &standing, &publisher, &bundle, now, quiet).await?;
     Ok(published.artifact.digest)
 }
 
-async fn push(
-    connection: &Connection,
-    dir: &Path,
-    key_file: &Path,
-    root: Option<&Path>,
-) -> anyhow::Result<()> {
+async fn push(connection: &Connection, dir: &Path, signing: &Signing) -> anyhow::Result<()> {
     // Everything that can be wrong here, before anything that needs the network.
-    let key = keys::read_private(key_file)?;
+    let publisher = signing.publisher()?;
     let bundle = Bundle::read(dir)?;
     let checked = check::check(&bundle)?;
     let client = connection.client()?;
     if !connection.json {
         say_checked(&bundle, &checked)?;
     }
-    let now = now_ms() / 1000;
-    let standing = root::standing(&client, key_file, root, now).await?;
+    let standing = signing.standing(&client).await?;
     let (bar, on_upload) = progress::upload_bar(connection.json);
-    let published = publish::publish(&client, &standing, &key, &bundle, now, on_upload).await;
+    let now = now_ms() / 1000;
+    let published = publish::publish(&client, &standing, &publisher, &bundle, now, on_upload);
+    let published = published.await;
     bar.finish_and_clear();
     let published = published?;
     if connection.json {
         let mut value = described(&bundle, &checked);
         value["release"] = json!(published.release);
         value["targets"] = json!(published.targets);
-        value["released_before"] = json!(published.before);
+        value["released_before"] = json!(published.posted.is_none());
+        value["posted"] = json!(published.posted);
         value["uploaded_bytes"] = json!(published.uploaded);
         return say_json(&value);
     }
     let name = format!("{}@{}", bundle.manifest.model, bundle.manifest.version);
     let uploaded = size(published.uploaded);
-    if published.before {
+    let Some(posted) = &published.posted else {
         return say(format_args!(
             "{name} was released before; nothing changed ({uploaded} uploaded)"
         ));
+    };
+    let done = format!("released {name} as release {}, {uploaded} uploaded", published.release);
+    say_posted(posted, &done, &name)?;
+    match posted {
+        TargetsPosted::Published(_) => {
+            say(format_args!("next: tidegate rollout start {name} --why '…'"))
+        }
+        TargetsPosted::Pending(_) => Ok(()),
     }
-    let (release, targets) = (published.release, published.targets);
-    say(format_args!(
-        "released {name} as release {release} ({uploaded} uploaded, targets version {targets})"
-    ))?;
-    say(format_args!("next: tidegate rollout start {name} --why '…'"))
 }
 
 fn say_checked(bundle: &Bundle, checked: &Checked) -> anyhow::Result<()> {
@@ -264,9 +297,9 @@ fn table(models: &[ModelSummary]) -> Table {
     let header = ["MODEL", "VERSION", "RELEASE", "SIZE", "ENGINE", "DEVICES", "NOTE"];
     let mut table = Table::new(&header);
     for model in models {
-        for version in &model.versions {
-            let VersionSummary { version, release, bytes, engine, devices, revoked, .. } = version;
-            let note = revoked.as_ref().map(|why| format!("revoked: {why}")).unwrap_or_default();
+        for version_summary in &model.versions {
+            let VersionSummary { version, release, bytes, engine, devices, .. } = version_summary;
+            let note = note(version_summary);
             table.row([
                 model.model.to_string(),
                 version.to_string(),
@@ -279,4 +312,16 @@ fn table(models: &[ModelSummary]) -> Table {
         }
     }
     table
+}
+
+fn note(version: &VersionSummary) -> String {
+    let VersionSummary { revoked, state, signatures, .. } = version;
+    match (revoked, state) {
+        (Some(why), _) => format!("revoked: {why}"),
+        (None, ReleaseState::Pending) => {
+            let (signed, missing) = (listed(&signatures.signed), signatures.waits_for());
+            format!("signed by {signed}; waits for {missing}")
+        }
+        (None, ReleaseState::Released) => String::new(),
+    }
 }

@@ -3,27 +3,32 @@
 //!
 //! Order of a publication: the targets file is on the disk, then the journal says that it counts,
 //! then snapshot and timestamp name it. A crash in between is made good at the next start.
+//!
+//! What too few publishers signed waits as a draft ([`drafts`]); no device sees anything of it.
 
+mod artifacts;
+mod drafts;
+mod names;
+mod online;
+mod present;
 mod store;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tidegate_rollout::{ArtifactFacts, Known};
-use tidegate_trust::release::{
-    next_snapshot, next_timestamp, sign_metadata, verify_targets_update,
-};
-use tidegate_trust::{Role, Stored, Targets, TrustError, Trusted};
-use tidegate_wire::envelope::{self, Message};
-use tidegate_wire::manifest::{DriftReference, FileRole, Manifest};
+use tidegate_trust::{KeyId, Targets, TrustError};
+use tidegate_wire::manifest::DriftReference;
 use tidegate_wire::{ArtifactRef, Digest, ModelName};
 
-use crate::api::types::TargetsPublished;
+use crate::api::types::KeyLabel;
 use crate::blobs::Blobs;
-use crate::clock;
 use crate::data_dir::{DataDir, DataDirError, OnlineKeys};
 use crate::journal::JournalError;
-use crate::state::{Decided, Ledger, Record};
+use crate::state::Ledger;
+pub use artifacts::ManifestError;
+pub use names::{KeyNames, NamesError};
+use present::Present;
 use store::Files;
 pub use store::is_metadata_name;
 
@@ -51,6 +56,25 @@ pub enum ReleaseError {
         /// What is wrong.
         what: String,
     },
+    /// Another release waits for signatures.
+    #[error(
+        "a release of {by} waits for the signature of {missing} and must be decided first ({what}): \
+         sign it with `tidegate model sign`, or drop it with `tidegate model withdraw`"
+    )]
+    Waiting {
+        /// Who brought it.
+        by: String,
+        /// What it adds.
+        what: String,
+        /// Who must still sign.
+        missing: String,
+    },
+    /// No such release waits.
+    #[error("no release with targets version {0} waits for signatures")]
+    NotWaiting(u64),
+    /// The names of keys cannot be read.
+    #[error(transparent)]
+    Names(#[from] NamesError),
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DataDirError),
@@ -72,24 +96,15 @@ pub struct Lifetimes {
 pub struct Releases {
     files: Files,
     blobs: Blobs,
-    keys: Arc<OnlineKeys>,
+    paths: DataDir,
     lifetimes: Lifetimes,
     ledger: Arc<Ledger>,
+    names: RwLock<KeyNames>,
     present: Mutex<Arc<Present>>,
     /// Held while something is published, never together with `present`: whoever holds the
     /// journal may ask what is present.
     publishing: Mutex<()>,
     references: Mutex<Vec<(Digest, Arc<DriftReference>)>>,
-}
-
-/// References that are kept in memory: one per model that is being rolled out.
-const REFERENCES_MAX: usize = 16;
-
-/// What counts now: the signed bytes and what they say.
-#[derive(Clone)]
-struct Present {
-    stored: Stored,
-    trusted: Trusted,
 }
 
 impl Releases {
@@ -100,197 +115,26 @@ impl Releases {
     pub fn open(
         paths: &DataDir,
         blobs: Blobs,
-        keys: Arc<OnlineKeys>,
         lifetimes: Lifetimes,
         ledger: Arc<Ledger>,
     ) -> Result<Self, ReleaseError> {
         let files = Files::new(paths);
-        let stored = files.newest(ledger.state().targets)?;
-        let recovered = Trusted::recover(stored.clone())?;
-        for dropped in &recovered.dropped {
-            tracing::warn!(%dropped, "stored metadata is signed anew");
-        }
-        let present = Arc::new(Present { stored, trusted: recovered.trusted });
-        let present = Mutex::new(present);
+        let names = RwLock::new(KeyNames::read(paths)?);
+        let present = Present::open(paths, &files, &ledger)?;
+        let present = Mutex::new(Arc::new(present));
         let (publishing, references) = Default::default();
+        let paths = paths.clone();
         let releases =
-            Self { files, blobs, keys, lifetimes, ledger, present, publishing, references };
+            Self { files, blobs, paths, lifetimes, ledger, names, present, publishing, references };
         releases.renew()?;
         Ok(releases)
-    }
-
-    /// Takes targets metadata that publishers signed.
-    ///
-    /// # Errors
-    /// [`ReleaseError`] names the signature, artifact or blob that is wrong or missing.
-    pub fn publish(&self, who: &str, bytes: &[u8]) -> Result<TargetsPublished, ReleaseError> {
-        let _publishing = self.publishing();
-        let mut present = Present::clone(&self.present());
-        let targets = verify_targets_update(&present.trusted, bytes)?;
-        if present.stored.targets.as_deref() != Some(bytes) {
-            self.require_blobs(&present.trusted, &targets)?;
-            let digest = Digest::of(bytes);
-            self.files.write_targets(targets.version, bytes)?;
-            let record = Record::TargetsPublished { version: targets.version, digest };
-            self.ledger.decide(who, |_, _| {
-                Ok::<_, JournalError>(Decided::one(record, "publishers signed it", ()))
-            })?;
-            present.stored.targets = Some(bytes.to_vec());
-            present.verify()?;
-        }
-        self.sign(&mut present, Stale::Both)?;
-        let version = |role| present.version(role);
-        let published = TargetsPublished {
-            targets: version(Role::Targets),
-            snapshot: version(Role::Snapshot),
-            timestamp: version(Role::Timestamp),
-        };
-        self.replace(present);
-        Ok(published)
-    }
-
-    /// Signs snapshot and timestamp anew if half of their time is over. Says whether there is a new
-    /// timestamp to send.
-    ///
-    /// # Errors
-    /// If the disk fails.
-    pub fn renew(&self) -> Result<bool, ReleaseError> {
-        let _publishing = self.publishing();
-        let mut present = Present::clone(&self.present());
-        if present.trusted.targets().is_none() {
-            return Ok(false);
-        }
-        let stale = self.stale(&present);
-        if stale == Stale::Nothing {
-            return Ok(false);
-        }
-        self.sign(&mut present, stale)?;
-        self.replace(present);
-        Ok(true)
-    }
-
-    fn stale(&self, present: &Present) -> Stale {
-        let (now, trusted) = (clock::now(), &present.trusted);
-        let half_over = |expires: u64, seconds: u64| now.saturating_add(seconds / 2) >= expires;
-        let named = trusted.snapshot().zip(present.stored.targets.as_ref());
-        let names_newest = named.is_some_and(|(snapshot, bytes)| {
-            snapshot.targets.digest == Some(Digest::of(bytes))
-                && !half_over(snapshot.expires, self.lifetimes.snapshot_seconds)
-        });
-        let fresh = trusted.timestamp().is_some_and(|timestamp| {
-            !half_over(timestamp.expires, self.lifetimes.timestamp_seconds)
-        });
-        match (names_newest, fresh) {
-            (false, _) => Stale::Both,
-            (true, false) => Stale::Timestamp,
-            (true, true) => Stale::Nothing,
-        }
-    }
-
-    fn sign(&self, present: &mut Present, stale: Stale) -> Result<(), ReleaseError> {
-        let Present { stored, trusted } = &mut *present;
-        let (Some(targets), Some(targets_bytes)) = (trusted.targets(), &stored.targets) else {
-            return Ok(());
-        };
-        let now = clock::now();
-        let snapshot = match (stale, trusted.snapshot()) {
-            (Stale::Nothing, _) => return Ok(()),
-            (Stale::Timestamp, Some(snapshot)) => snapshot.clone(),
-            _ => {
-                let expires = now.saturating_add(self.lifetimes.snapshot_seconds);
-                let snapshot = next_snapshot(trusted, targets, targets_bytes, expires);
-                let bytes = sign_metadata(&snapshot, &[&self.keys.snapshot]);
-                self.files.write_snapshot(snapshot.version, &bytes)?;
-                stored.snapshot = Some(bytes);
-                snapshot
-            }
-        };
-        let snapshot_bytes = stored.snapshot.as_ref().expect("it was written or trusted");
-        let expires = now.saturating_add(self.lifetimes.timestamp_seconds);
-        let timestamp = next_timestamp(trusted, &snapshot, snapshot_bytes, now, expires);
-        let bytes = sign_metadata(&timestamp, &[&self.keys.timestamp]);
-        self.files.write_timestamp(&bytes)?;
-        stored.timestamp = Some(bytes);
-        present.verify()
-    }
-
-    /// Every artifact that is new in `targets` has its manifest and its files here.
-    fn require_blobs(&self, trusted: &Trusted, targets: &Targets) -> Result<(), ReleaseError> {
-        for (model, releases) in &targets.artifacts {
-            for (version, entry) in releases {
-                let artifact = ArtifactRef { digest: entry.digest, version: version.clone() };
-                let known = trusted.targets().and_then(|old| old.entry(model, &artifact));
-                if known.is_none() {
-                    self.require_artifact(model, &artifact, entry.length)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn require_artifact(
-        &self,
-        model: &ModelName,
-        artifact: &ArtifactRef,
-        length: u64,
-    ) -> Result<(), ReleaseError> {
-        let name = || format!("{model}@{}", artifact.version);
-        let missing = |digest, what| ReleaseError::MissingBlob { artifact: name(), digest, what };
-        let wrong = |what: String| ReleaseError::Manifest { artifact: name(), what };
-        match self.blobs.length(&artifact.digest) {
-            None => return Err(missing(artifact.digest, "its manifest")),
-            Some(found) if found != length => {
-                return Err(wrong(format!("{found} bytes instead of the {length} signed for")));
-            }
-            Some(_) => {}
-        }
-        let manifest = self.manifest(&artifact.digest).map_err(|error| wrong(error.to_string()))?;
-        if manifest.model != *model || manifest.version != artifact.version {
-            return Err(wrong(format!("it is of {}@{}", manifest.model, manifest.version)));
-        }
-        for file in &manifest.files {
-            match self.blobs.length(&file.digest) {
-                None => return Err(missing(file.digest, file.role.name())),
-                Some(found) if found != file.length => {
-                    let (role, length) = (file.role.name(), file.length);
-                    return Err(wrong(format!("its {role} has {found} bytes, not {length}")));
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a manifest from the blobs.
-    ///
-    /// # Errors
-    /// If it is not there or not well formed.
-    pub fn manifest(&self, digest: &Digest) -> Result<Manifest, ManifestError> {
-        Ok(envelope::open(&self.blobs.read(digest, Manifest::SIZE_MAX)?)?)
-    }
-
-    /// What an artifact's inputs are compared with, if its publisher gave that.
-    pub fn reference(&self, artifact: &Digest) -> Option<Arc<DriftReference>> {
-        let mut cache = self.references.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, reference)) = cache.iter().find(|(of, _)| of == artifact) {
-            return Some(Arc::clone(reference));
-        }
-        let manifest = self.manifest(artifact).ok()?;
-        let file = manifest.file(FileRole::Reference)?;
-        let bytes = self.blobs.read(&file.digest, DriftReference::SIZE_MAX).ok()?;
-        let reference = Arc::new(envelope::open(&bytes).ok()?);
-        if cache.len() >= REFERENCES_MAX {
-            cache.remove(0);
-        }
-        cache.push((*artifact, Arc::clone(&reference)));
-        Some(reference)
     }
 
     /// What the planner needs to know of a model's artifacts.
     pub fn facts(&self, model: &ModelName) -> ArtifactFacts {
         let mut facts = ArtifactFacts::default();
         let present = self.present();
-        let Some(targets) = present.trusted.targets() else { return facts };
+        let Some(targets) = &present.targets else { return facts };
         for (version, entry) in targets.artifacts.get(model).into_iter().flatten() {
             let artifact = ArtifactRef { digest: entry.digest, version: version.clone() };
             let known = match targets.revocation(&entry.digest) {
@@ -304,7 +148,18 @@ impl Releases {
 
     /// The newest targets metadata.
     pub fn targets(&self) -> Option<Targets> {
-        self.present().trusted.targets().cloned()
+        self.present().targets.clone()
+    }
+
+    /// The keys that the controller signs with now.
+    pub fn keys(&self) -> Arc<OnlineKeys> {
+        Arc::clone(&self.present().keys)
+    }
+
+    /// What people call a key.
+    pub fn label(&self, key: KeyId) -> KeyLabel {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        KeyLabel { key, name: names.name(&key).map(str::to_owned) }
     }
 
     /// Where a metadata file lies; the name must be one ([`is_metadata_name`]).
@@ -332,49 +187,5 @@ impl Releases {
 
     fn publishing(&self) -> MutexGuard<'_, ()> {
         self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a manifest cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    /// It cannot be read from the disk.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// It is not well formed.
-    #[error(transparent)]
-    Decode(#[from] tidegate_wire::codec::DecodeError),
-}
-
-/// What must be signed anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stale {
-    Nothing,
-    Timestamp,
-    Both,
-}
-
-impl Present {
-    /// Reads the signed bytes as a device would.
-    fn verify(&mut self) -> Result<(), ReleaseError> {
-        let recovered = Trusted::recover(self.stored.clone())?;
-        match recovered.dropped.into_iter().next() {
-            Some(error) => Err(error.into()),
-            None => {
-                self.trusted = recovered.trusted;
-                Ok(())
-            }
-        }
-    }
-
-    fn version(&self, role: Role) -> u64 {
-        let trusted = &self.trusted;
-        let version = match role {
-            Role::Targets => trusted.targets().map(|targets| targets.version),
-            Role::Snapshot => trusted.snapshot().map(|snapshot| snapshot.version),
-            Role::Timestamp => trusted.timestamp().map(|timestamp| timestamp.version),
-            Role::Root | Role::Director => Some(trusted.root().version),
-        };
-        version.unwrap_or(0)
     }
 }

@@ -7,16 +7,18 @@ use std::path::PathBuf;
 use tidegate_trust::{Role, Stored};
 use tidegate_wire::Digest;
 
-use crate::data_dir::{DataDir, DataDirError, write_durably};
+use crate::data_dir::{DataDir, DataDirError, create_folder, write_durably};
 
-/// The folder with `N.root`, `N.targets`, `N.snapshot` and `timestamp`.
+/// The folder with `N.root`, `N.targets`, `N.snapshot` and `timestamp`, and the draft, which lies
+/// apart so that nobody is served it.
 pub(super) struct Files {
     folder: PathBuf,
+    pending: PathBuf,
 }
 
 impl Files {
     pub(super) fn new(paths: &DataDir) -> Self {
-        Self { folder: paths.metadata() }
+        Self { folder: paths.metadata(), pending: paths.join("pending") }
     }
 
     /// The newest files that count: of targets the one that the journal names.
@@ -49,11 +51,30 @@ impl Files {
         write_durably(&self.folder.join("timestamp"), bytes, 0o644)
     }
 
+    pub(super) fn root(&self, version: u64) -> Result<Option<Vec<u8>>, DataDirError> {
+        self.read(&format!("{version}.root"))
+    }
+
+    pub(super) fn draft(&self) -> Result<Option<Vec<u8>>, DataDirError> {
+        read(self.pending.join("targets"))
+    }
+
+    pub(super) fn write_draft(&self, bytes: &[u8]) -> Result<(), DataDirError> {
+        // Folders that were founded before there were drafts lack this one.
+        create_folder(&self.pending)?;
+        write_durably(&self.pending.join("targets"), bytes, 0o600)
+    }
+
+    /// The journal says whether a draft counts; a file that cannot be removed is in nobody's way.
+    pub(super) fn remove_draft(&self) {
+        let _ = fs::remove_file(self.pending.join("targets"));
+    }
+
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    fn highest(&self, role: Role) -> Result<Option<Vec<u8>>, DataDirError> {
+    pub(super) fn highest_version(&self, role: Role) -> Result<Option<u64>, DataDirError> {
         let failed = |source| DataDirError::Io { path: self.folder.clone(), source };
         let mut highest = None;
         for file in fs::read_dir(&self.folder).map_err(failed)? {
@@ -66,25 +87,32 @@ impl Files {
                 highest = highest.max(Some(version));
             }
         }
-        match highest {
+        Ok(highest)
+    }
+
+    fn highest(&self, role: Role) -> Result<Option<Vec<u8>>, DataDirError> {
+        match self.highest_version(role)? {
             Some(version) => self.read(&format!("{version}.{role}")),
             None => Ok(None),
         }
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DataDirError> {
-        let path = self.folder.join(name);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(DataDirError::Io { path, source }),
-        }
+        read(self.folder.join(name))
     }
 
     fn missing(&self, name: &str) -> DataDirError {
         let what = "it is missing or not the file that was published; restore it from a backup";
         let source = io::Error::new(io::ErrorKind::NotFound, what);
         DataDirError::Io { path: self.folder.join(name), source }
+    }
+}
+
+fn read(path: PathBuf) -> Result<Option<Vec<u8>>, DataDirError> {
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DataDirError::Io { path, source }),
     }
 }
 

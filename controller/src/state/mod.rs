@@ -34,6 +34,21 @@ pub struct State {
     pub directives: BTreeMap<ModelName, Issued>,
     /// Version and SHA-256 of the newest published targets metadata.
     pub targets: Option<(u64, Digest)>,
+    /// What waits for publishers' signatures.
+    pub proposed: Option<Proposed>,
+}
+
+/// A release that waits for signatures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    /// Version of its targets metadata.
+    pub version: u64,
+    /// SHA-256 of what is signed, without the signatures.
+    pub content: Digest,
+    /// Who brought it.
+    pub by: String,
+    /// When, Unix milliseconds.
+    pub at_ms: u64,
 }
 
 /// Lets devices in.
@@ -107,7 +122,16 @@ impl State {
             Record::DeviceRemoved { device } => {
                 self.devices.remove(&device);
             }
-            Record::TargetsPublished { version, digest } => self.targets = Some((version, digest)),
+            Record::TargetsPublished { version, digest, .. } => {
+                self.targets = Some((version, digest));
+                self.proposed = None;
+            }
+            Record::ReleaseProposed { version, content, .. } => {
+                let (by, at_ms) = (entry.who.clone(), entry.at_ms);
+                self.proposed = Some(Proposed { version, content, by, at_ms });
+            }
+            Record::ReleaseSigned { .. } => {}
+            Record::ReleaseWithdrawn { .. } => self.proposed = None,
             Record::RolloutStarted { rollout } => {
                 let (by, why) = (entry.who.clone(), entry.why.clone());
                 let started = RolloutEntry { rollout: *rollout, by, why, fault: None };

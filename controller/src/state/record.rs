@@ -63,6 +63,32 @@ pub enum Record {
         version: u64,
         /// SHA-256 of its signed bytes.
         digest: Digest,
+        /// What it adds, in one line.
+        #[serde(default)]
+        what: String,
+    },
+    /// Too few publishers signed a release, which waits for the others.
+    ReleaseProposed {
+        /// Version of the targets metadata.
+        version: u64,
+        /// SHA-256 of what is signed, without the signatures.
+        content: Digest,
+        /// What it adds, in one line.
+        what: String,
+        /// Who signed it.
+        signed: String,
+    },
+    /// More publishers signed the release that waits, still too few.
+    ReleaseSigned {
+        /// Version of the targets metadata.
+        version: u64,
+        /// Who signed it now.
+        signed: String,
+    },
+    /// The release that waited was dropped.
+    ReleaseWithdrawn {
+        /// Version of the targets metadata.
+        version: u64,
     },
     /// A rollout was started.
     RolloutStarted {
@@ -114,6 +140,9 @@ impl Record {
             Self::DeviceEnrolled { .. } => "device-enrolled",
             Self::DeviceRemoved { .. } => "device-removed",
             Self::TargetsPublished { .. } => "release-published",
+            Self::ReleaseProposed { .. } => "release-proposed",
+            Self::ReleaseSigned { .. } => "release-signed",
+            Self::ReleaseWithdrawn { .. } => "release-withdrawn",
             Self::RolloutStarted { .. } => "rollout-started",
             Self::RolloutChanged { .. } => "rollout-changed",
             Self::RolloutFaulted { .. } => "rollout-faulted",
@@ -128,7 +157,16 @@ impl Record {
             Self::DeviceTokenIssued { uses, .. } => format!("{uses} devices may enrol"),
             Self::DeviceEnrolled { device, .. } => format!("device {device} enrolled"),
             Self::DeviceRemoved { device } => format!("device {device} was removed"),
-            Self::TargetsPublished { version, .. } => format!("release metadata {version}"),
+            Self::TargetsPublished { version, what, .. } => {
+                format!("release metadata {version} {what}").trim_end().to_owned()
+            }
+            Self::ReleaseProposed { version, what, signed, .. } => {
+                format!("release metadata {version} proposed: {what}; signed by {signed}")
+            }
+            Self::ReleaseSigned { version, signed } => {
+                format!("release metadata {version} signed by {signed} too")
+            }
+            Self::ReleaseWithdrawn { version } => format!("release metadata {version} withdrawn"),
             Self::RolloutStarted { rollout } => {
                 format!("rollout {} of {} to {}", rollout.id, rollout.model, rollout.to)
             }

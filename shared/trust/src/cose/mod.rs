@@ -8,6 +8,7 @@
 //! # Source
 //! RFC 9052, sections 3 and 4; RFC 9053, section 2.2 (EdDSA); RFC 9864 (algorithm −19).
 
+mod merge;
 mod reader;
 
 use alloc::collections::BTreeMap;
@@ -20,6 +21,7 @@ use tidegate_wire::{Digest, Reason};
 
 use crate::codec::Signed;
 use crate::key::{KeyId, PublicKey, SigningKey};
+pub use merge::merge;
 use reader::{Label, Reader};
 
 /// The most signatures that an envelope may have: no fleet has 32 publishers who all sign.

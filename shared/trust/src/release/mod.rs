@@ -8,7 +8,6 @@
 //! ```
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -24,6 +23,14 @@ use crate::metadata::{
 };
 use crate::requirements::Requirements;
 use crate::trusted::{Signers, Trusted};
+
+mod additions;
+mod update;
+
+pub use additions::{Addition, additions};
+pub use update::{
+    Draft, merge_signatures, verify_targets_after, verify_targets_draft, verify_targets_update,
+};
 
 /// The keys of one role before they have names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,57 +258,6 @@ impl Targets {
         }
         self.floors.insert(model, release);
         Ok(())
-    }
-}
-
-/// Verifies targets metadata that publishers push to the controller: signed to the threshold,
-/// the next version, and nothing that is trusted already taken away or changed. The very bytes
-/// that are trusted already pass too, so that a push can be repeated.
-///
-/// # Errors
-/// [`TrustError`] says what is wrong.
-pub fn verify_targets_update(trusted: &Trusted, bytes: &[u8]) -> Result<Targets, TrustError> {
-    if let Some(held) = trusted.targets.as_ref().filter(|held| held.bytes == bytes) {
-        return Ok(held.value.clone());
-    }
-    let new = trusted.check_targets(bytes.to_vec(), Targets::SIZE_MAX)?.value;
-    let (role, found) = (Role::Targets, new.version);
-    let Some(old) = trusted.targets() else {
-        // The publishers' keys were rotated; what the snapshot says of versions still holds.
-        let trusted = trusted.snapshot().map_or(0, |snapshot| snapshot.targets.version);
-        return match found < trusted {
-            true => Err(TrustError::Rollback { role, trusted, found }),
-            false => Ok(new),
-        };
-    };
-    if found <= old.version {
-        return Err(TrustError::Rollback { role, trusted: old.version, found });
-    }
-    let expected = old.version.saturating_add(1);
-    if found != expected {
-        return Err(TrustError::Version { role, expected, found });
-    }
-    keeps(old, &new).map_err(TrustError::Removes)?;
-    Ok(new)
-}
-
-/// Nothing of `old` is missing or changed in `new`; else what is.
-fn keeps(old: &Targets, new: &Targets) -> Result<(), String> {
-    for (model, releases) in &old.artifacts {
-        for (version, entry) in releases {
-            let kept = new.artifacts.get(model).and_then(|releases| releases.get(version));
-            if kept != Some(entry) {
-                return Err(format!("{model}@{version}"));
-            }
-        }
-        if new.floor(model) < old.floor(model) {
-            return Err(format!("the floor of {model}"));
-        }
-    }
-    let unrevoked = old.revoked.iter().find(|(digest, _)| !new.revoked.contains_key(digest));
-    match unrevoked {
-        None => Ok(()),
-        Some((_, gone)) => Err(format!("the revocation of {}@{}", gone.model, gone.version)),
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{EXPIRES, Fleet, MODEL, NOW};
 use crate::workflow::{Effect, Event, Limits, Refresh};
+use alloc::format;
 use alloc::string::ToString;
 use tidegate_wire::Reason;
 
@@ -147,4 +148,68 @@ fn what_the_controller_makes_a_device_accepts() {
         last = refresh.step(Event::Fetched { role, bytes: bytes.clone() }).pop();
     }
     assert!(matches!(last, Some(Effect::Done(summary)) if summary.changed));
+}
+
+/// The draft that adds 1.2.0 to what is published, unsigned.
+fn next(trusted: &Trusted) -> Targets {
+    let mut targets = next_targets(trusted.targets().unwrap(), EXPIRES);
+    let open = Requirements::default();
+    targets.add_artifact(&model(), &version("1.2.0"), b"three", open).unwrap();
+    targets
+}
+
+#[test]
+fn a_draft_needs_one_publisher_and_says_who_is_missing() {
+    let fleet = Fleet::new();
+    let trusted = published(&fleet);
+    let [anna, bob, carol] = [0, 1, 2].map(|index| &fleet.publishers[index]);
+    let bytes = sign_metadata(&next(&trusted), &[bob]);
+    assert_eq!(push(&fleet, &trusted, &next(&trusted)).unwrap().version, 2);
+    let draft = |bytes: &[u8]| verify_targets_draft(&trusted, trusted.targets(), bytes);
+    let found = draft(&bytes).unwrap();
+    assert_eq!(found.signers.valid, [bob.id()]);
+    assert!(found.signers.missing.contains(&anna.id()) && !found.signers.complete());
+    assert!(found.signers.missing.contains(&carol.id()));
+    let strange = sign_metadata(&next(&trusted), &[&fleet.snapshot]);
+    assert_eq!(draft(&strange).unwrap_err().reason(), Reason::ThresholdNotMet);
+    let mut forged = bytes.clone();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    assert_eq!(draft(&forged).unwrap_err().reason(), Reason::SignatureInvalid);
+    let mut without = next(&trusted);
+    without.artifacts.clear();
+    let removed = draft(&sign_metadata(&without, &[bob])).unwrap_err();
+    assert!(matches!(removed, TrustError::Removes(_)), "{removed}");
+}
+
+#[test]
+fn copies_of_a_draft_are_merged_without_strangers_signatures() {
+    let fleet = Fleet::new();
+    let trusted = published(&fleet);
+    let (anna, bob) = (&fleet.publishers[0], &fleet.publishers[1]);
+    let one = sign_metadata(&next(&trusted), &[anna, &fleet.snapshot]);
+    let other = sign_metadata(&next(&trusted), &[bob]);
+    let both = merge_signatures(&trusted, &one, &other).unwrap();
+    assert_eq!(both, sign_metadata(&next(&trusted), &[anna, bob]));
+    assert_eq!(merge_signatures(&trusted, &both, &other).unwrap(), both);
+    let later = next_targets(trusted.targets().unwrap(), EXPIRES + 1);
+    assert!(merge_signatures(&trusted, &one, &sign_metadata(&later, &[bob])).is_err());
+}
+
+#[test]
+fn what_is_new_is_listed() {
+    let fleet = Fleet::new();
+    let trusted = published(&fleet);
+    let mut targets = next(&trusted);
+    targets.revoke(&model(), &version("1.0.0"), "leaks").unwrap();
+    targets.raise_floor(&model(), &version("1.1.0")).unwrap();
+    let found: Vec<_> =
+        additions(trusted.targets(), &targets).iter().map(|a| format!("{a}")).collect();
+    let expected = [
+        "adds digits@1.2.0",
+        "revokes digits@1.0.0 (leaks)",
+        "raises the floor of digits to release 2",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(additions(Some(&targets), &next_targets(&targets, EXPIRES)), []);
 }
