@@ -14,6 +14,7 @@ pub mod demo;
 #[cfg(test)]
 #[path = "../../agent/tests/disk/mod.rs"]
 mod disk;
+pub mod expiry;
 #[cfg(test)]
 mod full_disk;
 pub mod ingest;

@@ -2,6 +2,7 @@
 //! directive, sends it. It decides nothing itself.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_rollout::{
@@ -9,17 +10,18 @@ use tidegate_rollout::{
     PolicyError, Rollout, RolloutId, Start, StartError, World, cancel, check, pause, plan, promote,
     resume, revert, start,
 };
-use tidegate_trust::sign_directive;
+use tidegate_trust::{sign_directive, verify_directive};
 use tidegate_wire::directive::{LIMIT_ALL, Rule};
 use tidegate_wire::topic::Topic;
 use tidegate_wire::{ArtifactRef, FleetId, Generation, Labels, ModelName, Version};
 
 use crate::api::types::{DecisionView, RolloutCommand, RolloutStart};
 use crate::clock;
+use crate::expiry::{Expiries, Told};
 use crate::journal::JournalError;
 use crate::link::{Announcements, Link};
 use crate::release::Releases;
-use crate::state::{Decided, Ledger, Record, SignedDirective, State};
+use crate::state::{Decided, Issued, Ledger, Record, SignedDirective, State};
 use crate::telemetry::Telemetry;
 
 /// The planner's name in the audit log.
@@ -93,6 +95,11 @@ pub struct Planner {
     releases: Arc<Releases>,
     link: Link,
     last: Mutex<BTreeMap<RolloutId, Last>>,
+    /// The root under which directives were looked at last.
+    signed_under: AtomicU64,
+    /// What expires besides the release metadata.
+    expiries: Expiries,
+    told: Told,
 }
 
 /// What was decided last about a rollout, for people.
@@ -115,8 +122,10 @@ impl Planner {
         telemetry: Arc<Telemetry>,
         releases: Arc<Releases>,
         link: Link,
+        expiries: Expiries,
     ) -> Self {
-        Self { fleet, ledger, telemetry, releases, link, last: Mutex::default() }
+        let (last, signed_under, told) = Default::default();
+        Self { fleet, ledger, telemetry, releases, link, last, signed_under, expiries, told }
     }
 
     /// Plans every model's newest rollout once, and renews signatures that grow old. Blocks.
@@ -126,6 +135,10 @@ impl Planner {
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "release metadata cannot be signed anew"),
         }
+        if let Err(error) = self.sign_anew() {
+            tracing::error!(%error, "directives cannot be signed with the new director key");
+        }
+        self.warn();
         self.link.settle(self);
         let newest: Vec<RolloutId> =
             self.ledger.state().latest_rollouts().iter().map(|entry| entry.rollout.id).collect();
@@ -135,6 +148,48 @@ impl Planner {
                 tracing::error!(rollout = id.0, %error, "a rollout could not be planned");
             }
         }
+    }
+
+    /// Logs what expires soon.
+    fn warn(&self) {
+        let mut expiries = self.releases.expiries();
+        expiries.extend(self.expiries.watched());
+        for warning in self.told.news(&expiries, clock::now()) {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    /// Signs every model's newest directive with the director's key if another one signed it, and
+    /// sends it again: the same words, so that no device does anything else than before.
+    ///
+    /// # Errors
+    /// If the journal fails; the next tick tries again.
+    pub fn sign_anew(&self) -> Result<(), JournalError> {
+        let trusted = self.releases.trusted();
+        let root = trusted.root().version;
+        if self.signed_under.load(Ordering::Relaxed) == root {
+            return Ok(());
+        }
+        let signed = self.ledger.decide(PLANNER, |state, _| {
+            let foreign = state.directives.iter().filter(|(model, issued)| {
+                verify_directive(&trusted, &issued.signed, model).is_err()
+            });
+            let sign = |(_, issued): (&ModelName, &Issued)| {
+                let directive = issued.directive.clone();
+                let signed = sign_directive(&self.releases.keys().director, &directive);
+                SignedDirective { directive, signed }
+            };
+            let directives: Vec<_> = foreign.map(sign).collect();
+            let models: Vec<_> = directives.iter().map(|one| one.directive.model.clone()).collect();
+            if directives.is_empty() {
+                return Ok::<_, JournalError>(Decided::nothing(models));
+            }
+            let record = Record::DirectivesSigned { directives };
+            Ok(Decided::one(record, "the director's key was replaced", models))
+        })?;
+        self.signed_under.store(root, Ordering::Relaxed);
+        signed.into_iter().for_each(|model| self.send(Some(model)));
+        Ok(())
     }
 
     /// Sends the newest timestamp.

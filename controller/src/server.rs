@@ -15,6 +15,7 @@ use crate::blobs::Blobs;
 use crate::broker::{Broker, BrokerError, Credential};
 use crate::config::{BrokerConfig, ConfigError, ServeConfig, host_and_port};
 use crate::data_dir::{DataDir, DataDirError, OpenDataDir};
+use crate::expiry::Expiries;
 use crate::ingest::Ingest;
 use crate::journal::JournalError;
 use crate::link::{Link, Target};
@@ -196,6 +197,7 @@ struct Parts {
     ingest: Arc<Ingest>,
     blobs: Blobs,
     link: Link,
+    expiries: Expiries,
     folder: OpenDataDir,
 }
 
@@ -214,16 +216,30 @@ impl Parts {
         let journal = Arc::clone(&ledger);
         let releases = Releases::open(&paths, blobs.clone(), lifetimes, journal)?;
         let (releases, link) = (Arc::new(releases), Link::new(fleet.clone()));
+        let expiries = Expiries::default();
         let planner = Arc::new(Planner::new(
             fleet.clone(),
             Arc::clone(&ledger),
             Arc::clone(&telemetry),
             Arc::clone(&releases),
             link.clone(),
+            expiries.clone(),
         ));
         let (journal, stored) = (Arc::clone(&ledger), Arc::clone(&telemetry));
         let ingest = Ingest::new(fleet.clone(), journal, stored, link.clone());
-        Ok(Self { paths, fleet, ledger, telemetry, releases, planner, ingest, blobs, link, folder })
+        Ok(Self {
+            paths,
+            fleet,
+            ledger,
+            telemetry,
+            releases,
+            planner,
+            ingest,
+            blobs,
+            link,
+            expiries,
+            folder,
+        })
     }
 
     fn app(self, config: &ServeConfig, broker: Option<Arc<Broker>>) -> (Arc<App>, OpenDataDir) {
@@ -250,6 +266,7 @@ impl Parts {
             connected: self.link.connected(),
             link: self.link,
             told,
+            expiries: self.expiries,
             passwords: Arc::clone(&self.folder.passwords),
         });
         (app, self.folder)

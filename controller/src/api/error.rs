@@ -9,6 +9,7 @@ use tokio::task::JoinError;
 
 use super::types::ErrorBody;
 use crate::blobs::BlobError;
+use crate::data_dir::DataDirError;
 use crate::journal::JournalError;
 use crate::planner::PlannerError;
 use crate::release::ReleaseError;
@@ -90,14 +91,18 @@ impl From<ReleaseError> for ApiError {
     fn from(error: ReleaseError) -> Self {
         use tidegate_wire::Reason;
         let status = match &error {
-            ReleaseError::Trust(error) => match error.reason() {
+            ReleaseError::Trust(error) | ReleaseError::Root(error) => match error.reason() {
                 Reason::MetadataRollback | Reason::MetadataMismatch => StatusCode::CONFLICT,
                 Reason::ThresholdNotMet | Reason::SignatureInvalid => StatusCode::FORBIDDEN,
                 _ => StatusCode::BAD_REQUEST,
             },
             ReleaseError::MissingBlob { .. } | ReleaseError::Waiting { .. } => StatusCode::CONFLICT,
+            ReleaseError::ExpiredRoot { .. } => StatusCode::BAD_REQUEST,
+            ReleaseError::Disk(DataDirError::NoKey { .. } | DataDirError::Threshold { .. }) => {
+                StatusCode::CONFLICT
+            }
             ReleaseError::NotWaiting(_) => StatusCode::NOT_FOUND,
-            ReleaseError::Names(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            ReleaseError::Names(_) => StatusCode::BAD_REQUEST,
             ReleaseError::Manifest { .. } => StatusCode::BAD_REQUEST,
             ReleaseError::Disk(_) => StatusCode::INSUFFICIENT_STORAGE,
             ReleaseError::Journal(error) => journal_status(error),

@@ -46,6 +46,7 @@ pub(super) fn summarise(app: &App) -> FleetSummary {
         models: models as u32,
         open_rollouts: open.count() as u32,
         reports,
+        warnings: super::trust::warnings(app),
     }
 }
 

@@ -13,6 +13,8 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::App;
 use super::fleet::summarise;
+use super::trust;
+use crate::clock;
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -47,6 +49,13 @@ fn text(app: &App) -> String {
     for (name, help, value) in counters {
         register(&mut registry, name, help, counted(value));
     }
+    let expires = Family::<Vec<(String, String)>, Gauge>::default();
+    let now = clock::now();
+    for expiry in trust::expiries(app) {
+        let left = i64::try_from(expiry.expires).unwrap_or(i64::MAX).saturating_sub(now as i64);
+        expires.get_or_create(&vec![("what".to_owned(), expiry.what)]).set(left);
+    }
+    register(&mut registry, "expires_seconds", "Seconds until it expires", expires);
     let refused = Family::<Vec<(String, String)>, Counter>::default();
     for (reason, count) in app.ingest.refused() {
         let labels = vec![("reason".to_owned(), reason.code().to_string())];

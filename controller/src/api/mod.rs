@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use crate::blobs::Blobs;
 use crate::broker::Broker;
 use crate::data_dir::Passwords;
+use crate::expiry::Expiries;
 use crate::ingest::Ingest;
 use crate::link::Link;
 use crate::planner::Planner;
@@ -52,6 +53,8 @@ pub(crate) struct App {
     pub link: Link,
     pub connected: watch::Receiver<bool>,
     pub told: Told,
+    /// What expires besides the release metadata.
+    pub expiries: Expiries,
     pub passwords: Arc<Passwords>,
 }
 
@@ -74,6 +77,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/enrol", post(device::enrol))
         .route("/v1/blobs/{digest}", get(files::stored).put(files::upload))
         .route("/v1/metadata/targets", post(trust::publish))
+        .route("/v1/metadata/root", post(trust::rotate))
+        .route("/v1/trust", get(trust::show))
         .route("/v1/releases/pending", get(trust::pending))
         .route("/v1/releases/pending/targets", get(trust::draft))
         .route("/v1/releases/pending/withdraw", post(trust::withdraw))

@@ -62,6 +62,9 @@ pub struct FleetSummary {
     pub open_rollouts: u32,
     /// What became of the devices' reports.
     pub reports: ReportCounts,
+    /// What must be done soon, for people.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// What became of reports, over the life of the telemetry store.

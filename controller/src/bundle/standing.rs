@@ -9,6 +9,9 @@ use tidegate_wire::Reason;
 use super::publish::PublishError;
 use crate::client::{Client, ClientError};
 
+/// Roots that are walked back for former publishers: years of them.
+const STEPS_BACK_MAX: u64 = 32;
+
 /// What the controller has, as far as a publisher believes it.
 #[derive(Debug, Clone)]
 pub struct Standing {
@@ -18,6 +21,17 @@ pub struct Standing {
     pub trusted: Trusted,
     /// The newest targets metadata; none before the first release.
     pub targets: Option<Targets>,
+    /// Who signed that.
+    pub signed_by: SignedBy,
+}
+
+/// Who signed the newest targets metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedBy {
+    /// The publishers, enough of them.
+    Publishers,
+    /// Those of an earlier root: no device installs anything before the new ones have signed it.
+    FormerPublishers,
 }
 
 impl Standing {
@@ -49,6 +63,7 @@ impl Standing {
             effects = refresh.step(event);
         };
         let trusted = refresh.into_trusted();
+        let mut signed_by = SignedBy::Publishers;
         let targets = match ended {
             Ok(()) => trusted.targets().cloned(),
             // Nothing was released yet.
@@ -57,10 +72,54 @@ impl Standing {
             Err(TrustError::Expired { role: Role::Targets, .. }) => {
                 Some(expired(client, &trusted).await?)
             }
+            Err(TrustError::Signatures { role: Role::Targets, .. }) => {
+                signed_by = SignedBy::FormerPublishers;
+                Some(former(client, &root, &trusted).await?)
+            }
             Err(error) => return Err(PublishError::Targets(error)),
         };
-        Ok(Self { root, trusted, targets })
+        Ok(Self { root, trusted, targets, signed_by })
     }
+}
+
+/// The newest root that follows from one that is trusted, whether it has expired or not: an expired
+/// root can still name its successor.
+///
+/// # Errors
+/// [`PublishError`] if the controller cannot be reached, or what it has does not follow.
+pub async fn newest_root(client: &Client, root: Vec<u8>) -> Result<Vec<u8>, PublishError> {
+    let mut newest = root;
+    loop {
+        let trusted: Trusted = Trusted::from_root(newest.clone()).map_err(PublishError::Root)?;
+        let next = metadata_name(Role::Root, Some(trusted.root().version.saturating_add(1)));
+        let next = match client.metadata(&next).await {
+            Ok(next) => next,
+            Err(error) if error.is_not_found() => return Ok(newest),
+            Err(error) => return Err(error.into()),
+        };
+        release::verify_root_update(&trusted, &next).map_err(PublishError::Root)?;
+        newest = next;
+    }
+}
+
+/// Targets metadata that the publishers of an earlier root signed. Every step back is checked: the
+/// earlier root must be one whose keys signed the later one.
+async fn former(client: &Client, root: &[u8], trusted: &Trusted) -> Result<Targets, PublishError> {
+    let bytes = named(client, trusted).await?;
+    let mut later = root.to_vec();
+    let mut refused = TrustError::Missing { role: Role::Targets };
+    let newest = trusted.root().version;
+    for version in (newest.saturating_sub(STEPS_BACK_MAX).max(1)..newest).rev() {
+        let earlier = client.metadata(&metadata_name(Role::Root, Some(version))).await?;
+        let before: Trusted = Trusted::from_root(earlier.clone()).map_err(PublishError::Root)?;
+        release::verify_root_update(&before, &later).map_err(PublishError::Root)?;
+        match release::verify_targets_update(&before, &bytes) {
+            Ok(targets) => return Ok(targets),
+            Err(error) => refused = error,
+        }
+        later = earlier;
+    }
+    Err(PublishError::Targets(refused))
 }
 
 /// The name of a metadata file at the controller.
@@ -88,9 +147,13 @@ async fn fetch(
 }
 
 async fn expired(client: &Client, trusted: &Trusted) -> Result<Targets, PublishError> {
+    let bytes = named(client, trusted).await?;
+    release::verify_targets_update(trusted, &bytes).map_err(PublishError::Targets)
+}
+
+/// The targets metadata that the trusted snapshot names, unverified.
+async fn named(client: &Client, trusted: &Trusted) -> Result<Vec<u8>, PublishError> {
     let missing = || PublishError::Targets(TrustError::Missing { role: Role::Snapshot });
     let named = trusted.snapshot().ok_or_else(missing)?.targets;
-    let name = metadata_name(Role::Targets, Some(named.version));
-    let bytes = client.metadata(&name).await?;
-    release::verify_targets_update(trusted, &bytes).map_err(PublishError::Targets)
+    Ok(client.metadata(&metadata_name(Role::Targets, Some(named.version))).await?)
 }

@@ -37,6 +37,20 @@ impl Connection {
         Ok(Client::new(&self.url, self.token()?)?)
     }
 
+    /// The controller's data folder, if it was given.
+    pub fn data(&self) -> Option<&Path> {
+        self.data.as_deref()
+    }
+
+    /// Tells on standard error what must be done soon. What the command did counts, whatever comes of
+    /// this.
+    pub async fn warn(&self) {
+        let Ok(client) = self.client() else { return };
+        if let Ok(trust) = client.trust().await {
+            trust.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        }
+    }
+
     fn token(&self) -> anyhow::Result<Option<String>> {
         if let Some(file) = &self.token_file {
             return token_in(file).map(Some);

@@ -36,5 +36,6 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         reports.received, reports.duplicates, reports.lost, reports.refused
     ))?;
     say(format_args!("inferences     {} answered, {} failed", reports.rows, reports.errors))?;
+    fleet.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     Ok(ExitCode::SUCCESS)
 }

@@ -79,7 +79,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(options) => demo(options),
         Command::Serve(options) => serve::run(options),
         Command::Agent(options) => agent::run(options),
-        Command::Trust(options) => trust::run(options),
+        Command::Trust(options) => wait(trust::run(options)),
         Command::Key(options) => key::run(options),
         Command::Model(options) => wait(model::run(options)),
         Command::Rollout(options) => wait(rollout::run(options)),

@@ -137,6 +137,7 @@ impl FromStr for ModelAndVersion {
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let Options { connection, command } = options;
+    let needs_controller = !matches!(command, Command::Check { .. });
     match command {
         Command::Check { dir } => check(&dir, connection.json)?,
         Command::Push { dir, signing } => push(&connection, &dir, &signing).await?,
@@ -156,6 +157,9 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Show { model } => show(&connection, &model).await?,
+    }
+    if needs_controller {
+        connection.warn().await;
     }
     Ok(ExitCode::SUCCESS)
 }

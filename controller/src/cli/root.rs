@@ -11,7 +11,7 @@ use anyhow::Context;
 use tidegate_trust::Trusted;
 use tidegate_trust::metadata::Role;
 
-use crate::bundle::standing::{Standing, metadata_name};
+use crate::bundle::standing::{SignedBy, Standing, metadata_name};
 use crate::client::Client;
 use crate::data_dir::write_durably;
 
@@ -41,7 +41,26 @@ pub async fn standing(
         write_durably(file, &standing.root, 0o644)?;
         eprintln!("note: the fleet's root was changed; {} is the newest again", file.display());
     }
+    if standing.signed_by == SignedBy::FormerPublishers {
+        let version = standing.targets.as_ref().map_or(0, |targets| targets.version);
+        eprintln!(
+            "note: former publishers signed the release metadata {version} that this builds on; the \
+             publishers of root {} sign it now",
+            standing.trusted.root().version,
+        );
+    }
     Ok(standing)
+}
+
+/// The root that is kept in `file`, or what the controller has if there is none: unverified then.
+pub async fn kept_or_first(client: &Client, file: &Path) -> anyhow::Result<Vec<u8>> {
+    match fs::read(file) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => first_use(client, file).await,
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read the root {}", file.display()))
+        }
+    }
 }
 
 async fn first_use(client: &Client, file: &Path) -> anyhow::Result<Vec<u8>> {

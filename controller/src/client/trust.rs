@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use super::{Client, ClientError};
-use crate::api::types::{PendingList, TargetsPosted, Withdraw};
+use crate::api::types::{PendingList, RootPublished, RootWish, TargetsPosted, TrustView, Withdraw};
 
 impl Client {
     /// `POST /v1/metadata/targets` with signed bytes.
@@ -49,5 +49,21 @@ impl Client {
         let path = "v1/releases/pending/withdraw";
         self.send(path, self.request(Method::POST, path).json(wish)).await?;
         Ok(())
+    }
+
+    /// `GET /v1/trust`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trust(&self) -> Result<TrustView, ClientError> {
+        self.read("v1/trust").await
+    }
+
+    /// `POST /v1/metadata/root`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rotate(&self, wish: &RootWish) -> Result<RootPublished, ClientError> {
+        self.write("v1/metadata/root", wish).await
     }
 }

@@ -214,6 +214,15 @@ pub fn unlock(
     }
 }
 
+/// Whether a file holds a private key, encrypted or not, rather than a public one.
+///
+/// # Errors
+/// [`KeyFileError`] if it cannot be read.
+pub fn holds_private(path: &Path) -> Result<bool, KeyFileError> {
+    let text = read(path)?;
+    Ok(encrypted::is(&text) || decode_private(&text).is_some())
+}
+
 /// Encrypts a key file in place: whoever reads it sees the old file or the new one. Copies that were
 /// made before, and what the disk keeps of the old bytes, stay as they are.
 ///

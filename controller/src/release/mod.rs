@@ -8,13 +8,15 @@
 
 mod artifacts;
 mod drafts;
+mod expiries;
 mod names;
 mod online;
 mod present;
+mod rotate;
 mod store;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use tidegate_rollout::{ArtifactFacts, Known};
 use tidegate_trust::{KeyId, Targets, TrustError};
@@ -27,6 +29,7 @@ use crate::data_dir::{DataDir, DataDirError, OnlineKeys};
 use crate::journal::JournalError;
 use crate::state::Ledger;
 pub use artifacts::ManifestError;
+pub use expiries::offline;
 pub use names::{KeyNames, NamesError};
 use present::Present;
 use store::Files;
@@ -38,6 +41,15 @@ pub enum ReleaseError {
     /// The publishers' signatures or the contents are not right.
     #[error("the targets metadata is refused: {0}")]
     Trust(#[from] TrustError),
+    /// The new root is not signed as it must be, or is not the next.
+    #[error("the new root is refused: {0}")]
+    Root(TrustError),
+    /// The new root has expired already.
+    #[error("the new root {version} has expired already: make one with a later --expires")]
+    ExpiredRoot {
+        /// Its version.
+        version: u64,
+    },
     /// A file was not uploaded.
     #[error("{artifact} needs the blob {digest} ({what}), which is not here: upload it first")]
     MissingBlob {
@@ -119,13 +131,14 @@ impl Releases {
         ledger: Arc<Ledger>,
     ) -> Result<Self, ReleaseError> {
         let files = Files::new(paths);
-        let names = RwLock::new(KeyNames::read(paths)?);
+        let names = RwLock::new(KeyNames::read(&paths.join(""))?);
         let present = Present::open(paths, &files, &ledger)?;
         let present = Mutex::new(Arc::new(present));
         let (publishing, references) = Default::default();
         let paths = paths.clone();
         let releases =
             Self { files, blobs, paths, lifetimes, ledger, names, present, publishing, references };
+        releases.settle_root()?;
         releases.renew()?;
         Ok(releases)
     }
@@ -158,8 +171,7 @@ impl Releases {
 
     /// What people call a key.
     pub fn label(&self, key: KeyId) -> KeyLabel {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        KeyLabel { key, name: names.name(&key).map(str::to_owned) }
+        KeyLabel { key, name: self.names().name(&key).map(str::to_owned) }
     }
 
     /// Where a metadata file lies; the name must be one ([`is_metadata_name`]).
@@ -175,6 +187,11 @@ impl Releases {
     /// The newest signed root.
     pub fn root(&self) -> Vec<u8> {
         self.present().stored.root.clone()
+    }
+
+    /// What people call the keys. To be held for moments only.
+    pub fn names(&self) -> RwLockReadGuard<'_, KeyNames> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn present(&self) -> Arc<Present> {

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use tidegate_trust::KeyId;
 use tidegate_wire::Digest;
 
-use crate::data_dir::{DataDir, DataDirError, write_durably};
+use crate::data_dir::{DataDirError, write_durably};
 
 /// The file's name.
 const FILE: &str = "key-names.toml";
@@ -37,12 +38,12 @@ pub enum NamesError {
 }
 
 impl KeyNames {
-    /// The names in a data folder; none if it has no file of names.
+    /// The names in a folder; none if it has no file of names.
     ///
     /// # Errors
     /// [`NamesError`].
-    pub fn read(paths: &DataDir) -> Result<Self, NamesError> {
-        let path = paths.join(FILE);
+    pub fn read(folder: &Path) -> Result<Self, NamesError> {
+        let path = folder.join(FILE);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
@@ -82,17 +83,17 @@ impl KeyNames {
         self.0.iter().map(|(key, name)| (key, name.as_str()))
     }
 
-    /// Writes them into a data folder.
+    /// Writes them into a folder.
     ///
     /// # Errors
     /// If the disk fails; the names before are there still.
-    pub fn write(&self, paths: &DataDir) -> Result<(), DataDirError> {
+    pub fn write(&self, folder: &Path) -> Result<(), DataDirError> {
         let mut text =
             String::from("# Names of keys, for people. Keys by SHA-256 of the public key.\n");
         for (key, name) in &self.0 {
             text.push_str(&format!("{key} = {name:?}\n"));
         }
-        write_durably(&paths.join(FILE), text.as_bytes(), 0o644)
+        write_durably(&folder.join(FILE), text.as_bytes(), 0o644)
     }
 }
 
@@ -103,18 +104,18 @@ mod tests {
     #[test]
     fn names_survive_and_strange_ones_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = DataDir::new(dir.path());
-        assert_eq!(KeyNames::read(&paths).unwrap(), KeyNames::default());
+        let paths = dir.path();
+        assert_eq!(KeyNames::read(paths).unwrap(), KeyNames::default());
         let mut names = KeyNames::default();
         let key = |text: &[u8]| KeyId(Digest::of(text));
         names.give(key(b"1"), "anna").unwrap();
         names.give(key(b"2"), "björn-2").unwrap();
-        names.write(&paths).unwrap();
-        assert_eq!(KeyNames::read(&paths).unwrap(), names);
+        names.write(paths).unwrap();
+        assert_eq!(KeyNames::read(paths).unwrap(), names);
         for name in ["", "a b", "\u{1b}[2J", "a\"b", &"x".repeat(33)] {
             assert!(names.give(key(b"3"), name).is_err(), "{name:?}");
         }
         fs::write(dir.path().join(FILE), "x = 1").unwrap();
-        assert!(matches!(KeyNames::read(&paths), Err(NamesError::File(_))));
+        assert!(matches!(KeyNames::read(paths), Err(NamesError::File(_))));
     }
 }

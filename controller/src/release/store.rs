@@ -39,6 +39,20 @@ impl Files {
         Ok(Stored { root, timestamp, snapshot, targets })
     }
 
+    /// The newest file of every role, whatever the journal says.
+    pub(super) fn highest_of_all(&self) -> Result<Stored, DataDirError> {
+        Ok(Stored {
+            root: self.highest(Role::Root)?.ok_or_else(|| self.missing("1.root"))?,
+            timestamp: self.read("timestamp")?,
+            snapshot: self.highest(Role::Snapshot)?,
+            targets: self.highest(Role::Targets)?,
+        })
+    }
+
+    pub(super) fn write_root(&self, version: u64, bytes: &[u8]) -> Result<(), DataDirError> {
+        write_durably(&self.folder.join(format!("{version}.root")), bytes, 0o644)
+    }
+
     pub(super) fn write_targets(&self, version: u64, bytes: &[u8]) -> Result<(), DataDirError> {
         write_durably(&self.folder.join(format!("{version}.targets")), bytes, 0o644)
     }

@@ -34,6 +34,8 @@ pub struct State {
     pub directives: BTreeMap<ModelName, Issued>,
     /// Version and SHA-256 of the newest published targets metadata.
     pub targets: Option<(u64, Digest)>,
+    /// Version of the newest published root; 0 before the fleet was founded.
+    pub root: u64,
     /// What waits for publishers' signatures.
     pub proposed: Option<Proposed>,
 }
@@ -104,7 +106,11 @@ impl State {
     /// change nothing: they were refused before they could be journaled.
     pub fn apply(&mut self, entry: &Entry) {
         match entry.what.clone() {
-            Record::Founded { .. } => {}
+            Record::Founded { .. } => self.root = 1,
+            Record::RootPublished { version, .. } => self.root = version,
+            Record::DirectivesSigned { directives } => {
+                self.directives.extend(directives.into_iter().map(SignedDirective::into_issued));
+            }
             Record::TokenIssued { name, token } => {
                 self.tokens.insert(token, name);
             }

@@ -57,6 +57,18 @@ pub enum Record {
         /// Its id.
         device: DeviceId,
     },
+    /// Other keys count from now on.
+    RootPublished {
+        /// Version of the root metadata.
+        version: u64,
+        /// SHA-256 of its signed bytes.
+        digest: Digest,
+    },
+    /// The director's key was replaced: directives were signed anew, with the same words.
+    DirectivesSigned {
+        /// The newest of every model.
+        directives: Vec<SignedDirective>,
+    },
     /// Publishers released something.
     TargetsPublished {
         /// Version of the targets metadata.
@@ -139,6 +151,8 @@ impl Record {
             Self::DeviceTokenIssued { .. } => "device-token-issued",
             Self::DeviceEnrolled { .. } => "device-enrolled",
             Self::DeviceRemoved { .. } => "device-removed",
+            Self::RootPublished { .. } => "root-published",
+            Self::DirectivesSigned { .. } => "directives-signed",
             Self::TargetsPublished { .. } => "release-published",
             Self::ReleaseProposed { .. } => "release-proposed",
             Self::ReleaseSigned { .. } => "release-signed",
@@ -157,6 +171,10 @@ impl Record {
             Self::DeviceTokenIssued { uses, .. } => format!("{uses} devices may enrol"),
             Self::DeviceEnrolled { device, .. } => format!("device {device} enrolled"),
             Self::DeviceRemoved { device } => format!("device {device} was removed"),
+            Self::RootPublished { version, .. } => format!("root metadata {version}"),
+            Self::DirectivesSigned { directives } => {
+                format!("{} directives signed with the new director key", directives.len())
+            }
             Self::TargetsPublished { version, what, .. } => {
                 format!("release metadata {version} {what}").trim_end().to_owned()
             }

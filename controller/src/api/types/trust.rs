@@ -1,7 +1,10 @@
 //! Who signed what, and until when it is good.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tidegate_trust::KeyId;
+use tidegate_wire::FleetId;
 
 use super::TargetsPublished;
 
@@ -117,4 +120,62 @@ pub struct Withdraw {
     /// Why, for the audit log.
     #[serde(default)]
     pub why: String,
+}
+
+/// `POST /v1/metadata/root`: other keys count from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootWish {
+    /// The signed root, base64.
+    pub root: String,
+    /// What people call its keys, by their ids.
+    #[serde(default)]
+    pub names: BTreeMap<KeyId, String>,
+    /// Why, for the audit log.
+    #[serde(default)]
+    pub why: String,
+}
+
+/// Answer to `POST /v1/metadata/root`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootPublished {
+    /// Version of the root that counts now.
+    pub root: u64,
+}
+
+/// `GET /v1/trust`: whose keys count, and until when what they signed is good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustView {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// Version of the root.
+    pub root: u64,
+    /// Every role.
+    pub roles: Vec<RoleView>,
+    /// Whatever expires, with its version if it has one.
+    pub expiries: Vec<ExpiryView>,
+    /// What must be done soon, for people.
+    pub warnings: Vec<String>,
+}
+
+/// Who may sign what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleView {
+    /// `root`, `targets`, `snapshot`, `timestamp` or `director`.
+    pub role: String,
+    /// How many must sign.
+    pub threshold: u32,
+    /// Whose signatures count.
+    pub keys: Vec<KeyLabel>,
+}
+
+/// Until when something is good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiryView {
+    /// What: a role, or a certificate.
+    pub what: String,
+    /// Its version, if it has one.
+    pub version: Option<u64>,
+    /// When it expires, Unix milliseconds.
+    pub expires_ms: u64,
 }
