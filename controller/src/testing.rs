@@ -33,7 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const EXPIRES: u64 = 4_102_444_800;
 
 /// The seed of the one publisher's key.
-const PUBLISHER: [u8; 32] = [9; 32];
+pub(crate) const PUBLISHER: [u8; 32] = [9; 32];
 
 /// A fleet with a running controller.
 pub(crate) struct Fleet {

@@ -73,11 +73,13 @@ impl Driver {
             }
             return;
         }
+        // The same words too: the director's key may be a new one, and the old one's signature counts
+        // no more after a restart.
+        if let Err(error) = self.ctx.store.persist_directive(&name, payload) {
+            // The broker keeps it too; it comes again after a restart.
+            tracing::error!("{error}; the directive for {name} is followed all the same");
+        }
         if model.directive.as_ref() != Some(&verified) {
-            if let Err(error) = self.ctx.store.persist_directive(&name, payload) {
-                // The broker keeps it too; it comes again after a restart.
-                tracing::error!("{error}; the directive for {name} is followed all the same");
-            }
             tracing::info!("{name}: directive {} arrived", directive.generation);
             model.directive = Some(verified);
             // What it names may have been released a moment ago.

@@ -123,12 +123,17 @@ impl Store {
         Ok(directives)
     }
 
-    /// Keeps a model's newest directive, durably.
+    /// Keeps a model's newest directive, durably. Writes nothing if it is there already: the broker
+    /// says it again on every connection.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn persist_directive(&self, model: &ModelName, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.folder.join("directives").join(model.as_str());
+        let limit = tidegate_trust::directive::SIZE_MAX;
+        if files::read(&path, limit).is_ok_and(|kept| kept.as_deref() == Some(bytes)) {
+            return Ok(());
+        }
         files::replace(&path, bytes, Access::Folder)
     }
 
@@ -186,6 +191,9 @@ mod tests {
         store.persist_directive(&digits, b"signed").unwrap();
         fs::write(folder.path().join("directives/digits.new"), "torn").unwrap();
         assert_eq!(store.directives().unwrap(), [(digits.clone(), b"signed".to_vec())]);
+        store.persist_directive(&digits, b"signed anew").unwrap();
+        assert_eq!(store.directives().unwrap(), [(digits.clone(), b"signed anew".to_vec())]);
+        store.persist_directive(&digits, b"signed").unwrap();
         store.model(&digits).unwrap();
         assert_eq!(store.models().unwrap(), [digits]);
     }

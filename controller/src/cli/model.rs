@@ -290,9 +290,10 @@ fn say_digests(detail: &ModelDetail) -> anyhow::Result<()> {
         say(format_args!("\ndirected: generation {}", directive.generation.0))?;
     }
     say("")?;
-    let mut table = Table::new(&["VERSION", "ARTIFACT (SHA-256 of the manifest)"]);
+    let mut table = Table::new(&["VERSION", "ARTIFACT (SHA-256 of the manifest)", "SIGNED BY"]);
     for version in &detail.summary.versions {
-        table.row([version.version.to_string(), version.digest.to_string()]);
+        let signed = listed(&version.signatures.signed);
+        table.row([version.version.to_string(), version.digest.to_string(), signed]);
     }
     say(table)
 }

@@ -11,7 +11,7 @@ use anyhow::Context;
 use tidegate_trust::Trusted;
 use tidegate_trust::metadata::Role;
 
-use crate::bundle::standing::{SignedBy, Standing, metadata_name};
+use crate::bundle::standing::{SignedBy, Standing, metadata_name, newest_root};
 use crate::client::Client;
 use crate::data_dir::write_durably;
 
@@ -27,15 +27,11 @@ pub async fn standing(
 ) -> anyhow::Result<Standing> {
     let beside = key_file.with_file_name(ROOT_FILE);
     let file = given.unwrap_or(&beside);
-    let kept = match fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound && given.is_none() => {
-            first_use(client, file).await?
-        }
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read the root {}", file.display()));
-        }
+    let missing = match given {
+        Some(_) => Missing::Refused,
+        None => Missing::TakenFromController,
     };
+    let kept = kept(client, file, missing).await?;
     let standing = Standing::refresh(client, kept.clone(), now).await?;
     if standing.root != kept {
         write_durably(file, &standing.root, 0o644)?;
@@ -52,11 +48,33 @@ pub async fn standing(
     Ok(standing)
 }
 
-/// The root that is kept in `file`, or what the controller has if there is none: unverified then.
-pub async fn kept_or_first(client: &Client, file: &Path) -> anyhow::Result<Vec<u8>> {
+/// The newest root that follows from the one in `file`, which is replaced by it.
+pub async fn newest(client: &Client, file: &Path) -> anyhow::Result<Vec<u8>> {
+    let kept = kept(client, file, Missing::TakenFromController).await?;
+    let newest = newest_root(client, kept.clone()).await?;
+    if newest != kept {
+        write_durably(file, &newest, 0o644)?;
+    }
+    Ok(newest)
+}
+
+/// What happens if no root is kept yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// The controller's first one is taken on trust, and kept.
+    TakenFromController,
+    /// The file was named, so it must be there.
+    Refused,
+}
+
+async fn kept(client: &Client, file: &Path, missing: Missing) -> anyhow::Result<Vec<u8>> {
     match fs::read(file) {
         Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == ErrorKind::NotFound => first_use(client, file).await,
+        Err(error)
+            if error.kind() == ErrorKind::NotFound && missing == Missing::TakenFromController =>
+        {
+            first_use(client, file).await
+        }
         Err(error) => {
             Err(error).with_context(|| format!("cannot read the root {}", file.display()))
         }

@@ -15,10 +15,9 @@ use tidegate_trust::{KeyId, PublicKey, Root, SigningKey, Trusted};
 use super::draft::RootDraft;
 use super::named::{self, NamedKey};
 use crate::api::types::{RootWish, TrustView};
-use crate::bundle::standing::newest_root;
 use crate::cli::connection::Connection;
 use crate::cli::passphrase::PassphraseSource;
-use crate::cli::root::{ROOT_FILE, kept_or_first};
+use crate::cli::root::{ROOT_FILE, newest};
 use crate::cli::sign::Consent;
 use crate::cli::text::{duration, now_ms};
 use crate::cli::{say, say_json};
@@ -202,14 +201,14 @@ async fn post(client: &Client, draft: &RootDraft, why: String) -> anyhow::Result
     Ok(())
 }
 
-/// The root that counts now: the newest that follows from the one that is kept here.
+/// The root that counts now: the newest that follows from the one that is kept here, and is kept
+/// instead.
 async fn base(options: &Rotate, client: &Client) -> anyhow::Result<Vec<u8>> {
     let beside = options.keys.first().map(|key| key.with_file_name(ROOT_FILE));
-    let kept = match options.root.as_ref().or(beside.as_ref()) {
-        Some(file) => kept_or_first(client, file).await?,
+    match options.root.as_ref().or(beside.as_ref()) {
+        Some(file) => newest(client, file).await,
         None => bail!("which root is trusted? give --root FILE, or --key with root.cose beside it"),
-    };
-    Ok(newest_root(client, kept).await?)
+    }
 }
 
 /// The draft must follow from the root that is kept here, not from one that it brings along.

@@ -1,16 +1,14 @@
 //! `tidegate trust show`: whose keys count, and until when.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::api::types::TrustView;
-use crate::bundle::standing::newest_root;
 use crate::cli::connection::Connection;
-use crate::cli::root::kept_or_first;
+use crate::cli::root::newest;
 use crate::cli::text::{Table, now_ms, time};
 use crate::cli::{say, say_json};
-use crate::data_dir::write_durably;
 use crate::release;
 
 /// What is shown.
@@ -31,7 +29,7 @@ pub(super) async fn show(options: &Show) -> anyhow::Result<()> {
         (Some(path), _) => release::offline(path, now_ms() / 1000)?,
         (None, update) => {
             if let Some(file) = update {
-                bring_up_to_date(&options.connection, file).await?;
+                newest(&options.connection.client()?, file).await?;
             }
             options.connection.client()?.trust().await?
         }
@@ -44,16 +42,6 @@ pub(super) async fn show(options: &Show) -> anyhow::Result<()> {
     say("")?;
     say(expiries(&view))?;
     view.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    Ok(())
-}
-
-async fn bring_up_to_date(connection: &Connection, file: &Path) -> anyhow::Result<()> {
-    let client = connection.client()?;
-    let kept = kept_or_first(&client, file).await?;
-    let newest = newest_root(&client, kept.clone()).await?;
-    if newest != kept {
-        write_durably(file, &newest, 0o644)?;
-    }
     Ok(())
 }
 
