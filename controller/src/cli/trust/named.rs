@@ -62,7 +62,9 @@ pub(super) fn reachable(option: &str, threshold: u32, keys: usize) -> anyhow::Re
     match threshold {
         0 => bail!("{option} 0: at least one signature must be needed"),
         more if more as usize > keys => {
-            bail!("{option} {threshold}: there are only {keys} keys that could sign")
+            bail!(
+                "{option} {threshold}: no more than {keys} could sign, since there are no more keys"
+            )
         }
         _ => Ok(()),
     }

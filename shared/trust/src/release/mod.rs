@@ -28,9 +28,7 @@ mod additions;
 mod update;
 
 pub use additions::{Addition, additions};
-pub use update::{
-    Draft, merge_signatures, verify_targets_after, verify_targets_draft, verify_targets_update,
-};
+pub use update::{Draft, merge_signatures, verify_targets_draft, verify_targets_update};
 
 /// The keys of one role before they have names.
 #[derive(Debug, Clone, PartialEq, Eq)]

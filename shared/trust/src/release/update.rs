@@ -30,20 +30,6 @@ pub fn verify_targets_update(trusted: &Trusted, bytes: &[u8]) -> Result<Targets,
     Ok(new)
 }
 
-/// The same after `old`, which former publishers signed and root was rotated since.
-///
-/// # Errors
-/// [`TrustError`] says what is wrong.
-pub fn verify_targets_after(
-    trusted: &Trusted,
-    old: &Targets,
-    bytes: &[u8],
-) -> Result<Targets, TrustError> {
-    let new = trusted.check_targets(bytes.to_vec(), SIGNED_MAX)?.value;
-    follows(trusted, Some(old), &new)?;
-    Ok(new)
-}
-
 /// Targets metadata that may wait for more signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
