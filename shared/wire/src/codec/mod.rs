@@ -2,16 +2,18 @@
 //!
 //! Written bytes are deterministic (RFC 8949, section 4.2.1: definite lengths, shortest integers,
 //! map keys in bytewise order). Read bytes must be so too, which rules out duplicate keys,
-//! trailing bytes and several encodings of one message before `serde_cbor` sees them. Floats are
-//! the exception: any of the three widths is accepted.
+//! trailing bytes and several encodings of one message before anything is built from them.
+//! Floats are the exception: any of the three widths is accepted.
 //!
-//! `serde_cbor` is archived upstream; the golden vectors in this crate's tests pin its bytes, so
-//! that it can be replaced without a change on the wire.
+//! `serde_cbor` writes; it is archived upstream, so it reads nothing from outside. The golden
+//! vectors in this crate's tests pin its bytes, so that it can be replaced without a change on the
+//! wire.
 
 mod canonical;
+mod read;
 mod strict;
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::Serialize;
@@ -95,7 +97,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Deco
         return Err(DecodeError::TooLarge { len: bytes.len(), limit });
     }
     strict::check(bytes)?;
-    serde_cbor::from_slice(bytes).map_err(|error| DecodeError::Shape(error.to_string()))
+    read::value(bytes)
 }
 
 #[cfg(test)]

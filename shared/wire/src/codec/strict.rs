@@ -21,13 +21,13 @@ pub(super) struct Walk<'a> {
     pub(super) offset: usize,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     fn error(&self, what: &'static str) -> DecodeError {
         DecodeError::NotDeterministic { offset: self.offset, what }
     }
 
     /// Steps over `count` bytes and returns them.
-    fn take(&mut self, count: u64) -> Result<&[u8], DecodeError> {
+    pub(super) fn take(&mut self, count: u64) -> Result<&'a [u8], DecodeError> {
         let count = usize::try_from(count).map_err(|_| self.error("truncated"))?;
         let end = self.offset.checked_add(count).filter(|end| *end <= self.bytes.len());
         let end = end.ok_or_else(|| self.error("truncated"))?;
@@ -60,7 +60,7 @@ impl Walk<'_> {
         Ok(Head { major, argument })
     }
 
-    fn item(&mut self, depth: usize) -> Result<(), DecodeError> {
+    pub(super) fn item(&mut self, depth: usize) -> Result<(), DecodeError> {
         if depth > DEPTH_MAX {
             return Err(self.error("nested too deeply"));
         }

@@ -74,7 +74,119 @@ fn hostile_lengths_and_nesting_cost_nothing() {
     assert!(decode::<serde::de::IgnoredAny>(&deep, 1 << 20).is_err());
 }
 
+/// One of each kind that serde knows and our messages use.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Kind {
+    Plain,
+    Holds(u32),
+    Pair(u8, Option<String>),
+    Named {
+        id: Vec<i64>,
+        #[serde(default)]
+        extra: (),
+    },
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct All {
+    kinds: Vec<Kind>,
+    salt: [u8; 4],
+    whole: f64,
+    single: f32,
+    signed: (i8, i64),
+    yes: bool,
+    tree: BTreeMap<u64, BTreeMap<String, bool>>,
+    letter: char,
+}
+
+fn all() -> All {
+    let named = Kind::Named { id: vec![i64::MIN, -1, 0, i64::MAX], extra: () };
+    All {
+        kinds: vec![Kind::Plain, Kind::Holds(7), Kind::Pair(1, None), named],
+        salt: [1, 2, 3, 255],
+        whole: f64::MAX,
+        single: -0.1,
+        signed: (-128, -129),
+        yes: true,
+        tree: BTreeMap::from([(1 << 40, BTreeMap::from([("a".into(), false)]))]),
+        letter: 'ø',
+    }
+}
+
+#[test]
+fn every_kind_of_value_comes_back_and_serde_cbor_reads_the_same() {
+    let bytes = encode(&all());
+    assert_eq!(decode::<All>(&bytes, 1024), Ok(all()));
+    assert_eq!(serde_cbor::from_slice::<All>(&bytes).unwrap(), all());
+}
+
+/// RFC 8949, appendix A.
+#[test]
+fn floats_of_any_width_are_read() {
+    let floats: [(&[u8], f64); 12] = [
+        (b"\xf9\x00\x00", 0.0),
+        (b"\xf9\x3c\x00", 1.0),
+        (b"\xf9\x3e\x00", 1.5),
+        (b"\xf9\x7b\xff", 65504.0),
+        (b"\xf9\x00\x01", 5.960464477539063e-8),
+        (b"\xf9\x04\x00", 0.00006103515625),
+        (b"\xf9\xc4\x00", -4.0),
+        (b"\xf9\x7c\x00", f64::INFINITY),
+        (b"\xfa\x47\xc3\x50\x00", 100_000.0),
+        (b"\xfb\xc0\x10\x66\x66\x66\x66\x66\x66", -4.1),
+        (b"\x18\x64", 100.0),
+        (b"\x38\x63", -100.0),
+    ];
+    for (bytes, value) in floats {
+        assert_eq!(decode::<f64>(bytes, 16), Ok(value), "{bytes:x?}");
+    }
+    assert!(decode::<f64>(b"\xf9\x7e\x00", 16).unwrap().is_nan());
+}
+
+#[test]
+fn a_message_has_one_encoding_only() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Pair {
+        a: u8,
+        b: u8,
+    }
+    assert_eq!(decode::<Pair>(b"\xa2\x61a\x01\x61b\x02", 16), Ok(Pair { a: 1, b: 2 }));
+    let others: [&[u8]; 4] = [
+        b"\x82\x01\x02",               // a struct as an array
+        b"\xa2\x00\x01\x01\x02",       // keys by number
+        b"\xa2\x41a\x01\x41b\x02",     // keys as byte strings
+        b"\xa2\x61a\xc1\x01\x61b\x02", // a tag
+    ];
+    for bytes in others {
+        assert!(matches!(decode::<Pair>(bytes, 16), Err(DecodeError::Shape(_))), "{bytes:x?}");
+    }
+    let error = decode::<Kind>(b"\xa1\x65Plain\xf6", 16).unwrap_err();
+    assert!(matches!(error, DecodeError::Shape(_)), "{error}");
+    for bytes in [&b"\x65Holds"[..], b"\xa0", b"\xa2\x65Holds\x01\x65Plain\xf6", b"\x82\x01\x02"] {
+        assert!(decode::<Kind>(bytes, 16).is_err(), "{bytes:x?}");
+    }
+    assert!(decode::<(u8, u8)>(b"\x83\x01\x02\x03", 16).is_err(), "more than belong there");
+    assert!(decode::<u8>(b"\x19\x01\x00", 16).is_err(), "too large for its type");
+    assert!(decode::<i64>(b"\x3b\xff\xff\xff\xff\xff\xff\xff\xff", 16).is_err());
+}
+
 proptest! {
+    /// Whatever is read here, serde_cbor reads too, and the same.
+    #[test]
+    fn nothing_is_read_that_serde_cbor_would_not_read(
+        change in any::<(prop::sample::Index, u8)>(), cut: prop::sample::Index,
+    ) {
+        let mut bytes = encode(&all());
+        let index = change.0.index(bytes.len());
+        bytes[index] = change.1;
+        for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+            if let Ok(value) = decode::<All>(bytes, 1024) {
+                let same = serde_cbor::from_slice::<All>(bytes).unwrap();
+                prop_assert_eq!(encode(&value), encode(&same));
+            }
+        }
+    }
+
     #[test]
     fn what_is_encoded_is_deterministic_and_comes_back(
         map in proptest::collection::btree_map(".{0,12}", any::<i64>(), 0..40),
