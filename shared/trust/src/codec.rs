@@ -97,6 +97,8 @@ impl Codec for CoseCbor {
     }
 }
 
+/// Not inlined, so that its locals are not on a small device's stack while signatures are verified.
+#[inline(never)]
 fn open<M: Message>(role: Role, payload: &[u8], version: fn(&M) -> u64) -> Result<M, TrustError> {
     let message = envelope::open(payload)?;
     match version(&message) {

@@ -82,6 +82,8 @@ impl PublicKey {
     ///
     /// # Source
     /// RFC 8032, section 5.1.7.
+    // Its tables take kilobytes of stack: kept out of the frames of those who call.
+    #[inline(never)]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0);
         let signature = ed25519_dalek::Signature::from_slice(signature);

@@ -151,13 +151,45 @@ impl Signed<PublicKey> for Envelope<'_> {
 }
 
 fn sign1_message(protected: &[u8], aad: &[u8], payload: &[u8]) -> Vec<u8> {
-    let parts = ("Signature1", Bytes::new(protected), Bytes::new(aad), Bytes::new(payload));
-    codec::encode(&parts)
+    message(b"\x84\x6aSignature1", &[protected, aad, payload])
 }
 
 fn sign_message(body: &[u8], signer: &[u8], aad: &[u8], payload: &[u8]) -> Vec<u8> {
-    let (body, signer) = (Bytes::new(body), Bytes::new(signer));
-    codec::encode(&("Signature", body, signer, Bytes::new(aad), Bytes::new(payload)))
+    message(b"\x85\x69Signature", &[body, signer, aad, payload])
+}
+
+/// The `Sig_structure`: an array that starts so, and byte strings. Written in one go, since the
+/// payload is the largest thing that a device has in memory.
+fn message(start: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let heads = HEAD_MAX * parts.len();
+    let length = start.len() + heads + parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut out = Vec::with_capacity(length);
+    out.extend_from_slice(start);
+    parts.iter().for_each(|part| byte_string(&mut out, part));
+    out
+}
+
+/// The most bytes before a byte string's own.
+const HEAD_MAX: usize = 9;
+
+/// # Source
+/// RFC 8949, section 3 (major type 2), with the shortest length.
+fn byte_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = (bytes.len() as u64).to_be_bytes();
+    match bytes.len() {
+        few @ 0..=23 => out.push(0x40 | few as u8),
+        24..=0xff => out.extend([0x58, length[7]]),
+        0x100..=0xffff => out.extend([0x59, length[6], length[7]]),
+        0x1_0000..=0xffff_ffff => {
+            out.push(0x5a);
+            out.extend_from_slice(&length[4..]);
+        }
+        _ => {
+            out.push(0x5b);
+            out.extend(length);
+        }
+    }
+    out.extend_from_slice(bytes);
 }
 
 /// The unprotected header `{4: kid}`.
@@ -200,9 +232,9 @@ fn signer_item(key: &SigningKey, body_protected: &[u8], payload: &[u8]) -> Vec<u
 fn assemble(protected: &[u8], payload: &[u8], signatures: &[&[u8]]) -> Vec<u8> {
     let mut out = TAG_SIGN.to_vec();
     out.push(0x84);
-    out.extend(codec::encode(&Bytes::new(protected)));
+    byte_string(&mut out, protected);
     out.push(0xa0);
-    out.extend(codec::encode(&Bytes::new(payload)));
+    byte_string(&mut out, payload);
     // SIGNATURES_MAX needs a second byte from 24 on.
     match signatures.len() as u8 {
         few @ 0..=23 => out.push(0x80 | few),

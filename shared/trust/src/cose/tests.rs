@@ -80,6 +80,23 @@ fn what_is_signed_comes_back_as_it_was() {
 }
 
 #[test]
+fn byte_strings_have_the_shortest_length() {
+    for length in [0, 1, 23, 24, 255, 256, 65_535, 65_536] {
+        let bytes = vec![7; length];
+        let mut out = vec![];
+        byte_string(&mut out, &bytes);
+        assert_eq!(out, codec::encode(&Bytes::new(&bytes)), "{length} bytes");
+        let message = sign1_message(b"p", b"aad", &bytes);
+        let parts = ("Signature1", Bytes::new(b"p"), Bytes::new(b"aad"), Bytes::new(&bytes));
+        assert_eq!(message, codec::encode(&parts), "{length} bytes");
+    }
+    let parts = [&b"b"[..], b"s", b"", b"payload"].map(Bytes::new);
+    let [body, signer, aad, payload] = parts;
+    let expected = codec::encode(&("Signature", body, signer, aad, payload));
+    assert_eq!(sign_message(b"b", b"s", b"", b"payload"), expected);
+}
+
+#[test]
 fn external_data_is_signed_too() {
     let bytes = sign1(&key(1), b"context", b"payload");
     let envelope = parse(&bytes, LIMIT).unwrap();

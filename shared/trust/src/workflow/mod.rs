@@ -176,6 +176,7 @@ impl<C: Codec> Refresh<C> {
     ///
     /// # Source
     /// TUF specification 1.0, section 5.1.
+    #[inline(never)]
     pub fn start(clock: u64, trusted: Trusted<C>, limits: Limits) -> (Self, Vec<Effect>) {
         let started = trusted.now(clock);
         let mut refresh =
@@ -187,6 +188,8 @@ impl<C: Codec> Refresh<C> {
     }
 
     /// Takes in what the shell reports and says what to do next.
+    // Not inlined: a shell on a small device keeps its stack for itself.
+    #[inline(never)]
     pub fn step(&mut self, event: Event) -> Vec<Effect> {
         let role = match &event {
             Event::Fetched { role, .. }
