@@ -5,7 +5,7 @@
 #   TIDEGATE_FLASH_MAX, TIDEGATE_HEAP_MAX, TIDEGATE_STACK_MAX   bytes beyond which it fails
 #
 # Exit status: 0 measured, 1 it does not verify or is larger than that, 77 it cannot run here (no
-# qemu-system-arm, no target).
+# qemu-system-arm, no target, no python3).
 set -euo pipefail
 cd "$(dirname "$0")/trust-size"
 
@@ -20,6 +20,8 @@ if [ -z "$qemu" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   qemu=$(command -v qemu-system-arm || true)
 fi
 [ -n "$qemu" ] || { echo "qemu-system-arm is missing (Debian package qemu-system-arm)"; exit 77; }
+
+command -v python3 >/dev/null || { echo "python3 is missing, which reads the sections"; exit 77; }
 
 has_target() { [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; }
 if ! has_target && command -v rustup >/dev/null; then
