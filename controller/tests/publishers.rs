@@ -101,7 +101,7 @@ impl Fleet {
     }
 
     /// The arguments with anna's key, or with bob's and his passphrase.
-    fn by<'a>(&self, who: &str, args: &[&'a str]) -> Vec<String> {
+    fn by(&self, who: &str, args: &[&str]) -> Vec<String> {
         let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
         args.push("--key".into());
         args.push(self.path(&format!("{who}/{who}.pem")).display().to_string());
