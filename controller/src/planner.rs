@@ -205,7 +205,7 @@ impl Planner {
                 return Ok::<_, JournalError>(Decided::nothing((None, None)));
             };
             let rollout = &entry.rollout;
-            if let Some(plan) = self.nothing_to_do(rollout, now_ms) {
+            if let Some(plan) = self.nothing_to_do(state, rollout, now_ms) {
                 return Ok(Decided::nothing((None, Some(Last::of(&plan)))));
             }
             let seen = self.look(state, rollout);
@@ -232,12 +232,14 @@ impl Planner {
 
     /// The plan for a rollout that is over and whose directive is fresh, as nearly always: it asks
     /// for no device.
-    fn nothing_to_do(&self, rollout: &Rollout, now_ms: u64) -> Option<Plan> {
+    fn nothing_to_do(&self, state: &State, rollout: &Rollout, now_ms: u64) -> Option<Plan> {
         if rollout.is_open() {
             return None;
         }
         let facts = self.releases.facts(&rollout.model);
-        let seen = Seen { fleet: FleetView::default(), evidence: Evidence::default(), facts };
+        let directed = directed(state, &rollout.model);
+        let (fleet, evidence) = (FleetView::default(), Evidence::default());
+        let seen = Seen { fleet, evidence, facts, directed };
         let plan = plan(rollout, &seen.world(), now_ms);
         plan.directive.is_none().then_some(plan)
     }
@@ -383,6 +385,7 @@ impl Planner {
             fleet: self.telemetry.fleet_view(state, rollout),
             evidence: self.telemetry.evidence(rollout, reference.as_deref()),
             facts: self.releases.facts(&rollout.model),
+            directed: directed(state, &rollout.model),
         }
     }
 }
@@ -391,11 +394,13 @@ struct Seen {
     fleet: FleetView,
     evidence: Evidence,
     facts: ArtifactFacts,
+    directed: Vec<Rule>,
 }
 
 impl Seen {
     fn world(&self) -> World<'_> {
-        World { fleet: &self.fleet, evidence: &self.evidence, facts: &self.facts }
+        let Self { fleet, evidence, facts, directed } = self;
+        World { fleet, evidence, facts, directed }
     }
 }
 
@@ -407,7 +412,7 @@ impl Last {
             Decision::Hold(_) => "hold",
             Decision::Revert(_) => "revert",
             Decision::Complete => "complete",
-            Decision::Renew => "renew",
+            Decision::Renew | Decision::Withdraw => "renew",
             Decision::Nothing(_) => "ended",
         };
         let holds = plan.decision.holds().iter().map(ToString::to_string).collect();
@@ -419,6 +424,12 @@ impl Last {
 fn changed(next: Rollout, command: RolloutCommand) -> Record {
     let decision = format!("{} by an operator", command.name());
     Record::RolloutChanged { rollout: Box::new(next), decision, directive: None }
+}
+
+/// The rules of a model's newest directive.
+fn directed(state: &State, model: &ModelName) -> Vec<Rule> {
+    let issued = state.directives.get(model);
+    issued.map(|issued| issued.directive.rules.clone()).unwrap_or_default()
 }
 
 /// What standing rules assign to the devices that a selector takes: the first rule that takes all

@@ -162,7 +162,9 @@ fn check_status(previous: &Rollout, plan: &Plan) -> Result<(), Violation> {
             *before == Status::Running && *after == Status::Completed && all_open
         }
         Decision::Revert(_) => reverted && !matches!(before, Status::Reverted { .. }),
-        Decision::Hold(_) | Decision::Renew | Decision::Nothing(_) => before == after,
+        Decision::Hold(_) | Decision::Renew | Decision::Withdraw | Decision::Nothing(_) => {
+            before == after
+        }
     };
     if allowed {
         return Ok(());
@@ -345,7 +347,8 @@ mod tests {
 
     fn opened() -> (Plan, FleetView) {
         let (rollout, fleet) = (started(Policy::default()), fleet(0..12));
-        let world = World { fleet: &fleet, evidence: &Evidence::default(), facts: &facts() };
+        let world =
+            World { fleet: &fleet, evidence: &Evidence::default(), facts: &facts(), directed: &[] };
         (plan(&rollout, &world, 0), fleet.clone())
     }
 

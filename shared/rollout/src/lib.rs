@@ -54,7 +54,8 @@
 //!     last: Generation(0),
 //! };
 //! let rollout = start(request, None, &facts, 1_000)?;
-//! let world = World { fleet: &fleet, evidence: &Evidence::default(), facts: &facts };
+//! let evidence = Evidence::default();
+//! let world = World { fleet: &fleet, evidence: &evidence, facts: &facts, directed: &[] };
 //! let plan = plan(&rollout, &world, 1_000);
 //! check(&rollout, &plan, &fleet, &facts)?;
 //!

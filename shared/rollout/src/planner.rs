@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use tidegate_wire::ArtifactRef;
-use tidegate_wire::directive::Directive;
+use tidegate_wire::directive::{Directive, Rule};
 
 use crate::cohort::Cohort;
 use crate::compare::{Comparison, Evidence};
@@ -26,6 +26,16 @@ pub struct World<'a> {
     pub evidence: &'a Evidence,
     /// What is signed and what is revoked.
     pub facts: &'a ArtifactFacts,
+    /// The rules of the model's newest directive, whichever rollout issued it; empty if there is
+    /// none.
+    pub directed: &'a [Rule],
+}
+
+impl World<'_> {
+    /// Whether devices are still directed to something that was revoked since.
+    fn directs_revoked(&self) -> bool {
+        self.directed.iter().any(|rule| self.facts.of(&rule.artifact) == Known::Revoked)
+    }
 }
 
 /// What to do now. It leaves no choice to whoever executes it: journal `next` if it differs from
@@ -67,6 +77,8 @@ pub enum Decision {
     Complete,
     /// The directive is issued anew, unchanged, because it would expire.
     Renew,
+    /// The directive is issued anew without what was revoked.
+    Withdraw,
     /// The rollout is over.
     Nothing(Settled),
 }
@@ -110,6 +122,7 @@ impl fmt::Display for Decision {
             Self::Revert(cause) => write!(f, "revert: {}: {cause}", cause.reason()),
             Self::Complete => f.write_str("complete"),
             Self::Renew => f.write_str("renew the directive before it expires"),
+            Self::Withdraw => f.write_str("direct nobody any more to what the publishers revoked"),
             Self::Nothing(Settled::Ended(how)) => write!(f, "nothing to do: {how}"),
             Self::Nothing(Settled::NotSigned(artifact)) => {
                 write!(f, "nothing to do: no signed release names {artifact} any more")
@@ -166,6 +179,9 @@ pub fn plan(rollout: &Rollout, world: &World<'_>, now_ms: u64) -> Plan {
     let (next, Judgement { verdict, comparisons }) = judged(rollout, world, now_ms);
     let plan = match verdict {
         Verdict::Revert(cause) => take_back(next, cause, world.facts, now_ms),
+        Verdict::Hold(_) if world.directs_revoked() => {
+            issue(next, Decision::Withdraw, world.facts, now_ms)
+        }
         Verdict::Hold(_) if is_stale(&next, now_ms) => {
             issue(next, Decision::Renew, world.facts, now_ms)
         }
@@ -253,10 +269,16 @@ pub(crate) fn take_back(
         && let Status::Reverted { detail, .. } = &mut next.status
     {
         let to = &next.to;
-        detail.push_str(&format!(
-            "; there is no older version to go back to: devices that have {to} keep it, and no \
-             further device gets it"
-        ));
+        detail.push_str(&match cause {
+            Cause::Revoked => format!(
+                "; there is no older version to go back to: devices that have {to} answer with \
+                 what else they have, or not at all, until another version is rolled out"
+            ),
+            _ => format!(
+                "; there is no older version to go back to: devices that have {to} keep it, and \
+                 no further device gets it"
+            ),
+        });
     }
     issue(next, Decision::Revert(cause), facts, now_ms)
 }
@@ -269,11 +291,18 @@ fn goes_back(reverted: &Rollout, facts: &ArtifactFacts) -> bool {
 
 fn settled(rollout: &Rollout, world: &World<'_>, now_ms: u64) -> Plan {
     let ended = Decision::Nothing(Settled::Ended(rollout.status.name()));
+    let reverted = matches!(rollout.status, Status::Reverted { .. });
+    if !reverted && !rollout.history.is_empty() && world.facts.of(&rollout.to) == Known::Revoked {
+        // It was good when it ended, and devices that join later would be directed to it.
+        return take_back(rollout.clone(), Cause::Revoked, world.facts, now_ms);
+    }
+    if world.directs_revoked() {
+        return issue(rollout.clone(), Decision::Withdraw, world.facts, now_ms);
+    }
     if rollout.history.is_empty() || !is_stale(rollout, now_ms) {
         return unsent(rollout.clone(), ended);
     }
-    let names_it = !matches!(rollout.status, Status::Reverted { .. });
-    if names_it && world.facts.of(&rollout.to) != Known::Signed {
+    if !reverted && world.facts.of(&rollout.to) != Known::Signed {
         let artifact = rollout.to.clone();
         return unsent(rollout.clone(), Decision::Nothing(Settled::NotSigned(artifact)));
     }

@@ -41,7 +41,9 @@ impl Plant {
 
     fn plan(&self) -> Plan {
         let fleet = self.fleet();
-        let world = World { fleet: &fleet, evidence: &self.evidence, facts: &self.facts };
+        let directed = self.directive.as_ref().map_or(&[][..], |directive| &directive.rules);
+        let (evidence, facts) = (&self.evidence, &self.facts);
+        let world = World { fleet: &fleet, evidence, facts, directed };
         let plan = plan(&self.rollout, &world, self.now_ms);
         check(&self.rollout, &plan, &fleet, &self.facts).expect("plans pass the checker");
         plan

@@ -108,7 +108,8 @@ fn promoting_skips_waiting_but_nothing_bad() {
     let mut plant = Plant::new(12, plain());
     let promote = |plant: &Plant| {
         let fleet = plant.fleet();
-        let world = World { fleet: &fleet, evidence: &plant.evidence, facts: &plant.facts };
+        let world =
+            World { fleet: &fleet, evidence: &plant.evidence, facts: &plant.facts, directed: &[] };
         let plan = promote(&plant.rollout, act(), &world, plant.now_ms)?;
         check(&plant.rollout, &plan, &fleet, &plant.facts).expect("plans pass the checker");
         Ok::<Plan, CommandError>(plan)
@@ -143,7 +144,8 @@ fn promoting_cannot_skip_a_regression() {
     plant.commit_all();
     (plant.evidence.new, plant.evidence.control) = (healthy(500), healthy(0));
     let fleet = plant.fleet();
-    let world = World { fleet: &fleet, evidence: &plant.evidence, facts: &plant.facts };
+    let world =
+        World { fleet: &fleet, evidence: &plant.evidence, facts: &plant.facts, directed: &[] };
     let error = promote(&plant.rollout, act(), &world, 1).unwrap_err().to_string();
     assert!(error.contains("error rate: 33.333 %"), "{error}");
 }

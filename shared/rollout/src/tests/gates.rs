@@ -271,3 +271,34 @@ fn a_revoked_artifact_is_taken_back_and_an_unsigned_one_waits() {
     assert_eq!(plant.tick(1), Decision::Revert(Cause::Revoked));
     assert_eq!(plant.assigned("1").len(), 12);
 }
+
+#[test]
+fn a_completed_rollout_is_taken_back_when_its_artifact_is_revoked() {
+    let (mut plant, _) = opened(12, plain());
+    while plant.tick(10_000) != Decision::Complete {
+        plant.commit_all();
+    }
+    plant.facts = facts().with(&artifact("2"), Known::Revoked);
+    assert_eq!(plant.tick(1), Decision::Revert(Cause::Revoked));
+    assert_eq!((plant.assigned("1").len(), plant.assigned("2").len()), (12, 0));
+    assert_eq!(plant.directive.as_ref().unwrap().reason, Some(Reason::Revoked));
+    assert!(matches!(plant.tick(1), Decision::Nothing(_)));
+    // Now what they went back to as well: nobody is directed anywhere, said once.
+    plant.facts = plant.facts.with(&artifact("1"), Known::Revoked);
+    assert_eq!(plant.tick(1), Decision::Withdraw);
+    assert!(plant.directive.as_ref().unwrap().rules.is_empty());
+    assert!(matches!(plant.tick(1), Decision::Nothing(_)));
+}
+
+#[test]
+fn the_way_back_never_leads_to_a_revoked_artifact() {
+    let (mut plant, members) = opened(12, plain());
+    plant.facts = facts().with(&artifact("1"), Known::Revoked);
+    assert_eq!(plant.tick(1), Decision::Withdraw);
+    assert_eq!((plant.assigned("1").len(), plant.assigned("2").len()), (0, members.len()));
+    plant.facts = plant.facts.with(&artifact("2"), Known::Revoked);
+    assert_eq!(plant.tick(1), Decision::Revert(Cause::Revoked));
+    assert!(plant.directive.as_ref().unwrap().rules.is_empty());
+    let Status::Reverted { detail, .. } = &plant.rollout.status else { panic!() };
+    assert!(detail.contains("until another version is rolled out"), "{detail}");
+}

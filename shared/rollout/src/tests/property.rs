@@ -104,7 +104,8 @@ impl Plant {
 
     fn command(&mut self, command: Event) {
         let fleet = self.fleet();
-        let world = World { fleet: &fleet, evidence: &self.evidence, facts: &self.facts };
+        let (evidence, facts) = (&self.evidence, &self.facts);
+        let world = World { fleet: &fleet, evidence, facts, directed: &[] };
         let plan = match command {
             Event::Promote => promote(&self.rollout, act(), &world, self.now_ms),
             Event::Revert => revert(&self.rollout, act(), &self.facts, self.now_ms),
