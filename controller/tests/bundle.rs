@@ -83,6 +83,8 @@ fn the_examples_bundle_pass_their_golden_sets_and_are_the_same_every_time() {
         assert_eq!(checked.rows, 64);
         assert!(checked.worst < 1e-5, "{version}: {}", checked.worst);
         assert_eq!(bundle.notes, Vec::<String>::new());
+        let needs = bundle.requirements.to_string();
+        assert_eq!(needs, "engine tract-onnx, ONNX operator set 18");
         let again = Bundle::read(&example(version)).unwrap();
         assert_eq!(bundle.manifest_bytes, again.manifest_bytes);
         digests.insert(bundle.digest());

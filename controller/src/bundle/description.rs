@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use tidegate_agent::engine::ONNX_OPSETS;
 use tidegate_drift::ROWS_MAX;
 use tidegate_trust::{AgentVersion, Requirements};
 use tidegate_wire::manifest::{FileEntry, Manifest, Task};
@@ -89,7 +90,7 @@ pub struct OutputSection {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequirementsSection {
-    /// The ONNX operator set that the model was exported for.
+    /// The ONNX operator set that a device's engine must know; without it that of the model file.
     pub opset: Option<u32>,
     /// The oldest agent that can run it, as in `"0.1.0"`.
     pub agent_min: Option<String>,
@@ -142,6 +143,13 @@ impl Description {
         if !(WINDOW_ROWS_MIN..=ROWS_MAX).contains(&self.window_rows) {
             let rows = self.window_rows;
             return Err(format!("window_rows = {rows}: {WINDOW_ROWS_MIN} to {ROWS_MAX}"));
+        }
+        let newest = *ONNX_OPSETS.end();
+        if let Some(opset) = self.requirements.opset.filter(|opset| *opset > newest) {
+            return Err(format!(
+                "requirements.opset = {opset}: devices know ONNX operator sets up to {newest}, so \
+                 none would take it"
+            ));
         }
         if let Some(text) = &self.requirements.agent_min {
             text.parse::<AgentVersion>()
@@ -203,11 +211,13 @@ impl Description {
         }
     }
 
-    pub(super) fn requirements(&self) -> Requirements {
+    /// What a device must have: what the publisher says, and the operator set `derived` from the
+    /// model file unless the publisher says another.
+    pub(super) fn requirements(&self, derived: Option<u32>) -> Requirements {
         let section = &self.requirements;
         Requirements {
             engines: vec![super::ENGINE.into()],
-            opset: section.opset,
+            opset: section.opset.or(derived),
             // Parsed before.
             agent_min: section.agent_min.as_ref().and_then(|text| text.parse().ok()),
             memory_mib_min: section.memory_mib_min,
@@ -258,7 +268,7 @@ shape = [-1, 10]
         let description = Description::parse(GOOD).unwrap();
         assert_eq!(description.window_rows, WINDOW_ROWS);
         assert_eq!(description.gates, Gates::default());
-        assert_eq!(description.requirements().engines, ["tract-onnx"]);
+        assert_eq!(description.requirements(None).engines, ["tract-onnx"]);
     }
 
     #[test]
@@ -268,7 +278,10 @@ shape = [-1, 10]
         let description = Description::parse(&format!("{GOOD}{more}")).unwrap();
         assert_eq!(description.gates.trial.seconds_min, 5);
         assert_eq!(description.gates.trial.samples_min, Gates::default().trial.samples_min);
-        assert_eq!(description.requirements().agent_min, Some(AgentVersion([0, 2, 0])));
+        assert_eq!(description.requirements(None).agent_min, Some(AgentVersion([0, 2, 0])));
+        assert_eq!(description.requirements(Some(13)).opset, Some(13));
+        let said = Description::parse(&format!("{GOOD}[requirements]\nopset = 15")).unwrap();
+        assert_eq!(said.requirements(Some(13)).opset, Some(15));
     }
 
     #[test]
@@ -285,6 +298,11 @@ shape = [-1, 10]
             ("\"FP32\"\nshape = [-1, 10]", "\"INT64\"\nshape = [-1, 10]", "must be FP32 probab"),
             ("\"FP32\"", "\"FP16\"", "unknown variant `FP16`"),
             ("[[outputs]]", "[gates.shadow]\nsamples = 3\n[[outputs]]", "unknown field `samples`"),
+            (
+                "[[outputs]]",
+                "[requirements]\nopset = 99\n[[outputs]]",
+                "opset = 99: devices know ONNX operator sets up to 18",
+            ),
             (
                 "[[outputs]]",
                 "[requirements]\nagent_min = '1'\n[[outputs]]",

@@ -20,6 +20,7 @@ pub mod standing;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tidegate_agent::engine;
 use tidegate_trust::Requirements;
 use tidegate_wire::manifest::{FileEntry, FileRole, Manifest};
 use tidegate_wire::tensor::GoldenSet;
@@ -30,7 +31,7 @@ pub use error::{BundleError, GoldenMismatch};
 pub use reference::FEATURES_MAX;
 
 /// The engine that bundles are made for.
-pub const ENGINE: &str = tidegate_agent::engine::TRACT_ONNX;
+pub const ENGINE: &str = engine::TRACT_ONNX;
 
 /// The name of a folder's description.
 pub const DESCRIPTION: &str = "model.toml";
@@ -101,8 +102,9 @@ impl Bundle {
             );
             return Err(BundleError::Description { path, what });
         }
-        let requirements = description.requirements();
         let model_path = dir.join(&description.model);
+        let derived = opset(&model_path, &mut notes);
+        let requirements = description.requirements(derived);
         Ok(Self { manifest, manifest_bytes, files, model_path, golden, requirements, notes })
     }
 
@@ -130,6 +132,21 @@ impl BundleFile {
     fn entry(&self) -> FileEntry {
         FileEntry { role: self.role, length: self.bytes.len() as u64, digest: self.digest }
     }
+}
+
+/// The operator set that the model was exported for, if devices can be asked for it.
+fn opset(model: &Path, notes: &mut Vec<String>) -> Option<u32> {
+    // What is no ONNX is told by the check, which loads it.
+    let opset = engine::opset(model).ok()??;
+    if engine::ONNX_OPSETS.contains(&opset) {
+        return Some(opset);
+    }
+    let (first, last) = (engine::ONNX_OPSETS.start(), engine::ONNX_OPSETS.end());
+    notes.push(format!(
+        "the model is exported for ONNX operator set {opset}; {ENGINE} is tested with {first} to \
+         {last}, so only the golden set says whether a device runs it rightly"
+    ));
+    None
 }
 
 fn model(dir: &Path, description: &Description) -> Result<Vec<u8>, BundleError> {

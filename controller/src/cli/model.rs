@@ -237,6 +237,7 @@ fn say_checked(bundle: &Bundle, checked: &Checked) -> anyhow::Result<()> {
     let (model, version) = (&bundle.manifest.model, &bundle.manifest.version);
     say(format_args!("{model}@{version}  {}", size(bundle.length())))?;
     say(format_args!("artifact {}", bundle.digest()))?;
+    say(format_args!("needs {}", bundle.requirements))?;
     say(format_args!(
         "golden set: {} rows as expected, off by at most {:.1e}; loaded in {:.1} ms, {:.1} µs a row",
         checked.rows,
@@ -253,6 +254,7 @@ fn described(bundle: &Bundle, checked: &Checked) -> serde_json::Value {
         "version": bundle.manifest.version,
         "digest": bundle.digest(),
         "bytes": bundle.length(),
+        "needs": bundle.requirements.to_string(),
         "golden_rows": checked.rows,
         "golden_worst": checked.worst,
         "load_ms": checked.load.as_secs_f64() * 1e3,

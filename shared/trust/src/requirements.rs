@@ -23,6 +23,25 @@ pub struct Requirements {
     pub labels: Labels,
 }
 
+impl fmt::Display for Requirements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { engines, opset, agent_min, memory_mib_min, labels } = self;
+        let mut comma = "";
+        let mut say = |what: fmt::Arguments<'_>| {
+            let written = write!(f, "{comma}{what}");
+            comma = ", ";
+            written
+        };
+        if !engines.is_empty() {
+            say(format_args!("engine {}", engines.join(" or ")))?;
+        }
+        opset.iter().try_for_each(|opset| say(format_args!("ONNX operator set {opset}")))?;
+        agent_min.iter().try_for_each(|agent| say(format_args!("agent {agent} or newer")))?;
+        memory_mib_min.iter().try_for_each(|mib| say(format_args!("{mib} MiB of memory")))?;
+        labels.iter().try_for_each(|(key, value)| say(format_args!("{key}={value}")))
+    }
+}
+
 /// What a device has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceFacts {
@@ -168,6 +187,20 @@ mod tests {
     #[test]
     fn what_is_not_asked_for_does_not_matter() {
         assert_eq!(fits(&Requirements::default(), &facts()), Ok(()));
+    }
+
+    #[test]
+    fn requirements_are_told_in_one_line() {
+        let all = Requirements {
+            engines: vec!["tract-onnx".to_string()],
+            opset: Some(18),
+            agent_min: "0.2.0".parse().ok(),
+            memory_mib_min: Some(64),
+            labels: facts().labels,
+        };
+        let expected = "engine tract-onnx, ONNX operator set 18, agent 0.2.0 or newer, 64 MiB of memory, hw=pi4";
+        assert_eq!(all.to_string(), expected);
+        assert_eq!(Requirements::default().to_string(), "");
     }
 
     #[test]
