@@ -70,6 +70,21 @@ pub enum PlannerError {
         /// Which one counts.
         newest: RolloutId,
     },
+    /// The publishers allow nothing so old any more.
+    #[error(
+        "{model}@{version} is release {release}, below the floor, {floor}: devices would refuse \
+         it; push it again under a new version if it is still wanted"
+    )]
+    BelowFloor {
+        /// The model.
+        model: ModelName,
+        /// What was asked for.
+        version: Version,
+        /// Its number.
+        release: u64,
+        /// The lowest that may be installed.
+        floor: u64,
+    },
     /// The policy is wrong.
     #[error("the policy is refused: {0}")]
     Policy(#[from] PolicyError),
@@ -254,7 +269,8 @@ impl Planner {
             Some(text) => Policy::parse(text)?,
             None => Policy::default(),
         };
-        let named = self.releases.targets().and_then(|targets| targets.named(&model, &version));
+        let targets = self.releases.targets();
+        let named = targets.as_ref().and_then(|targets| targets.named(&model, &version));
         let Some(to) = named else {
             return Err(match self.releases.awaited(&model, &version) {
                 Some(pending) => {
@@ -266,6 +282,11 @@ impl Planner {
         };
         if self.releases.wants_publishers() {
             return Err(PlannerError::Unsigned);
+        }
+        let floor = targets.as_ref().map_or(0, |targets| targets.floor(&model));
+        let entry = targets.as_ref().and_then(|targets| targets.entry(&model, &to));
+        if let Some(release) = entry.map(|entry| entry.release).filter(|release| *release < floor) {
+            return Err(PlannerError::BelowFloor { model, version, release, floor });
         }
         let (facts, salt) = (self.releases.facts(&model), clock::random());
         self.ledger.decide(who, |state, now_ms| {

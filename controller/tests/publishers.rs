@@ -216,3 +216,47 @@ async fn a_wrong_passphrase_and_a_strange_key_sign_nothing() {
     );
     fleet.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_and_a_floor_count_once_both_signed_them() {
+    let fleet = Fleet::start().await;
+    for version in ["1.0.0", "1.1.0"] {
+        assert!(fleet.push("anna", version).await.status.success());
+        fleet.said(&strs(&fleet.by("bob", &["model", "sign", "digits", "--yes"]))).await;
+    }
+    let revoke = ["model", "revoke", "digits@1.1.0", "--reason", "wrong labels"];
+    let said = fleet.said(&strs(&fleet.by("anna", &revoke))).await;
+    assert!(said.contains("signed by anna; it counts once it is signed by bob too"), "{said}");
+    let list = fleet.json(&["model", "list"]).await;
+    assert_eq!(list["models"][0]["versions"][1]["revoked"], Value::Null);
+    let sign = fleet.by("bob", &["model", "sign", "digits@1.1.0", "--yes"]);
+    let said = fleet.said(&strs(&sign)).await;
+    assert!(said.contains("revokes digits@1.1.0 (wrong labels)"), "{said}");
+
+    let list = fleet.json(&["model", "list"]).await;
+    assert_eq!(list["models"][0]["versions"][1]["revoked"], "wrong labels");
+    let shown = fleet.said(&["model", "show", "digits@1.1.0"]).await;
+    assert!(shown.contains("revoked: wrong labels"), "{shown}");
+    let start = ["rollout", "start", "digits@1.1.0", "--why", "a test"];
+    let error = fleet.error(&start).await;
+    assert!(error.contains("was revoked by its publishers"), "{error}");
+    let said = fleet.said(&strs(&fleet.by("anna", &revoke))).await;
+    assert!(said.contains("was revoked before (wrong labels); nothing changed"), "{said}");
+    let unknown = ["model", "revoke", "digits@9.0.0", "--reason", "wrong labels"];
+    let error = fleet.error(&strs(&fleet.by("anna", &unknown))).await;
+    assert!(error.contains("digits@9.0.0 was never released"), "{error}");
+
+    let above = fleet.by("anna", &["model", "floor", "digits", "7"]);
+    let error = fleet.error(&strs(&above)).await;
+    assert!(error.contains("no release of digits has the number 7, only [1, 2]"), "{error}");
+    let raise = fleet.by("anna", &["model", "floor", "digits", "--version", "1.1.0"]);
+    fleet.said(&strs(&raise)).await;
+    let sign = fleet.by("bob", &["model", "sign", "digits", "--yes"]);
+    let said = fleet.said(&strs(&sign)).await;
+    assert!(said.contains("raises the floor of digits to release 2"), "{said}");
+    let error = fleet.error(&strs(&fleet.by("anna", &["model", "floor", "digits", "1"]))).await;
+    assert!(error.contains("never goes down to 1"), "{error}");
+    let error = fleet.error(&["rollout", "start", "digits@1.0.0", "--why", "a test"]).await;
+    assert!(error.contains("digits@1.0.0 is release 1, below the floor, 2"), "{error}");
+    fleet.server.stop().await;
+}

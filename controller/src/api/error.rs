@@ -118,6 +118,7 @@ impl From<PlannerError> for ApiError {
             PlannerError::Policy(_) => StatusCode::BAD_REQUEST,
             PlannerError::Older { .. }
             | PlannerError::Pending { .. }
+            | PlannerError::BelowFloor { .. }
             | PlannerError::Unsigned
             | PlannerError::Start(_)
             | PlannerError::Command(_) => StatusCode::CONFLICT,

@@ -8,6 +8,7 @@ mod audit;
 mod connection;
 mod device;
 mod fleet;
+mod forbid;
 mod key;
 pub mod model;
 mod passphrase;

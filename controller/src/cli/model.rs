@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::publisher::{Signing, say_posted};
 use super::sign::{self, Consent};
 use super::text::{Table, now_ms, size};
-use super::{progress, root, say, say_json};
+use super::{forbid, progress, root, say, say_json};
 use crate::api::types::{
     ModelDetail, ModelSummary, ReleaseState, TargetsPosted, VersionSummary, listed,
 };
@@ -27,6 +27,8 @@ const EXAMPLES: &str = "\
 Examples:
   tidegate model check ./digits/1.1.0
   tidegate model push ./digits/1.1.0 --key ./keys/publisher.pem
+  tidegate model revoke digits@1.1.0 --reason 'wrong labels' --key ./keys/publisher.pem
+  tidegate model floor digits --version 1.0.0 --key ./keys/publisher.pem
   tidegate model list
   tidegate model show digits@1.1.0 --json
 
@@ -47,7 +49,9 @@ A model's folder has a model.toml, an ONNX file, a golden set and a reference sa
   datatype = \"FP32\"
   shape = [-1, 10]
   [gates.shadow]               # what it must show on a device; may be left out
-  agreement_percent_min = 80";
+  agreement_percent_min = 80
+  [requirements]               # what a device must have; may be left out
+  memory_mib_min = 64          # also agent_min = \"0.1.0\", opset (else the file's), labels";
 
 /// Check, release and look at models.
 #[derive(Debug, Args)]
@@ -104,6 +108,34 @@ enum Command {
         #[command(flatten)]
         signing: Signing,
     },
+    /// Say that a version never runs again, on any device.
+    ///
+    /// Devices that run it move to what lies in their other slot as soon as they hear of it, or
+    /// answer with nothing; its rollout is taken back. It cannot be undone: push the model again
+    /// under a new version. With a threshold it waits for other publishers, as a push does.
+    Revoke {
+        /// What is revoked: model@version.
+        #[arg(value_name = "NAME@VERSION")]
+        model: ModelAndVersion,
+        /// Why, for the metadata, the devices' reports and whoever lists the model.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Say that nothing older than a release is installed any more. Floors only rise.
+    ///
+    /// Devices refuse older releases before they download them, however well they are signed. What
+    /// runs already goes on, and a device whose trial of a newer version fails may still go back to
+    /// the one before. To end a version for good, revoke it.
+    Floor {
+        /// The model.
+        model: ModelName,
+        #[command(flatten)]
+        lowest: forbid::Lowest,
+        #[command(flatten)]
+        signing: Signing,
+    },
     /// List the released models.
     List,
     /// Show one model, or one version of it.
@@ -146,6 +178,12 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
         Command::Withdraw { why } => sign::withdraw(&connection, why).await?,
         Command::Renew { signing } => sign::renew(&connection, &signing).await?,
+        Command::Revoke { model, reason, signing } => {
+            forbid::revoke(&connection, &model, &reason, &signing).await?;
+        }
+        Command::Floor { model, lowest, signing } => {
+            forbid::floor(&connection, &model, &lowest, &signing).await?;
+        }
         Command::List => {
             let list = connection.client()?.models().await?;
             if connection.json {
