@@ -23,7 +23,7 @@ pub fn sign_enrol(key: &SigningKey, request: &EnrolRequest) -> Vec<u8> {
 }
 
 /// Verifies that the sender of a request holds the private half of the key in it. Whether its
-/// token lets it in is the controller's business.
+/// secret lets it in is the controller's business.
 ///
 /// # Errors
 /// [`TrustError`] if the request is too large or malformed, or not signed with its own key.
@@ -44,14 +44,17 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
     use proptest::prelude::*;
-    use tidegate_wire::{Labels, Reason};
+    use tidegate_wire::invitation::Secret;
+    use tidegate_wire::{Digest, Labels, Reason};
 
     fn request(key: &SigningKey) -> EnrolRequest {
         EnrolRequest {
             device: "pi-1".parse().unwrap(),
             labels: Labels::new(),
             public_key: key.public().as_bytes().to_vec(),
-            token: "let me in".to_string(),
+            certificate_request: b"PKCS#10".to_vec(),
+            secret: Some(Secret(b"let me in".to_vec())),
+            root: Digest::of(b"root"),
             agent: "0.1.0".to_string(),
         }
     }

@@ -4,12 +4,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::envelope::Message;
-use crate::{DeviceId, FleetId, Labels};
+use crate::invitation::Secret;
+use crate::{DeviceId, Digest, FleetId, Labels};
 
-/// A device asks to join. Signed (COSE_Sign1) with the key in it, which proves possession and makes
-/// a repeated request harmless: the same id with another key is refused.
+/// A device asks to join, or for a fresh certificate. Signed (COSE_Sign1) with the key in it, which
+/// proves possession and makes a repeated request harmless: the same id with another key is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrolRequest {
     /// The id that it wants.
@@ -19,8 +21,14 @@ pub struct EnrolRequest {
     /// Its Ed25519 public key.
     #[serde(with = "serde_bytes")]
     pub public_key: Vec<u8>,
-    /// The operator's one-line secret that lets devices in.
-    pub token: String,
+    /// What its certificate is to be made from: PKCS#10 in DER, for the same key, the common name being
+    /// the id.
+    #[serde(with = "serde_bytes")]
+    pub certificate_request: Vec<u8>,
+    /// The secret of an invitation. A device that is known already needs none: its key is its proof.
+    pub secret: Option<Secret>,
+    /// SHA-256 of the signed root metadata that it wants to begin with.
+    pub root: Digest,
     /// Version of the agent.
     pub agent: String,
 }
@@ -37,11 +45,16 @@ pub struct EnrolResponse {
     pub fleet: FleetId,
     /// The broker, `host:port`.
     pub broker: String,
-    /// Its password at the broker, its id being the user name.
-    pub password: String,
-    /// The trusted root metadata, signed.
+    /// The signed root metadata that it named, or the newest if that is not known.
     #[serde(with = "serde_bytes")]
     pub root: Vec<u8>,
+    /// Its certificate, DER.
+    #[serde(with = "serde_bytes")]
+    pub certificate: Vec<u8>,
+    /// The authorities that the controller's and the broker's certificates come from, DER.
+    pub authorities: Vec<ByteBuf>,
+    /// When its certificate ends, in seconds since 1970.
+    pub expires: u64,
 }
 
 impl Message for EnrolResponse {
