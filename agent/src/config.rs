@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use tidegate_wire::invitation::{Invitation, InvalidTicket};
 use tidegate_wire::{DeviceId, Labels};
 
 /// Everything that an operator decides about one agent.
@@ -20,11 +22,12 @@ pub struct Config {
     pub labels: Labels,
     /// Where everything is kept that must survive a restart.
     pub data_dir: PathBuf,
-    /// The controller's HTTP API, `http://host:port`.
-    pub controller: String,
-    /// The operator's secret that lets devices in; needed until the device has enrolled.
-    pub enrol_token: Option<String>,
-    /// A file with that secret, read instead of `enrol_token`.
+    /// The controller's API, `https://host:port`, if it is not where the invitation says.
+    pub controller: Option<String>,
+    /// What lets the device in, the line from `tidegate device token`; needed until it has enrolled.
+    #[serde(default, deserialize_with = "invitation")]
+    pub enrol_token: Option<Invitation>,
+    /// A file with that line, read instead of `enrol_token`.
     pub enrol_token_file: Option<PathBuf>,
     /// Threads for network and serving.
     #[serde(default = "default_worker_threads")]
@@ -76,6 +79,21 @@ pub struct DownloadsConfig {
     pub start_jitter_seconds_max: u64,
     /// Seconds of silence after which a connection is given up and resumed later.
     pub silence_seconds_max: u64,
+}
+
+/// Reads an invitation's line. What is wrong with it is said without showing it.
+fn invitation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Invitation>, D::Error> {
+    let line = String::deserialize(deserializer)?;
+    line.parse().map(Some).map_err(|error: InvalidTicket| D::Error::custom(no_invitation(error)))
+}
+
+fn no_invitation(error: InvalidTicket) -> String {
+    format!("is no invitation: {error}. `tidegate device token` prints one, in one line")
+}
+
+/// Whether this is an address that an agent talks to.
+fn is_https(address: &str) -> bool {
+    reqwest::Url::parse(address).is_ok_and(|url| url.scheme() == "https" && url.has_host())
 }
 
 fn default_worker_threads() -> usize {
@@ -134,12 +152,22 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The text is not TOML, has a key that does not exist, or lacks one that must.
-    #[error("{}: {error}", path.display())]
+    #[error("{}, line {line}: {problem}", path.display())]
     Syntax {
         /// Which file.
         path: PathBuf,
-        /// What and where; it names the key.
-        error: Box<toml::de::Error>,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong. The line itself is not shown: it may be the token's.
+        problem: String,
+    },
+    /// The token file holds no invitation.
+    #[error("{}: this {}", path.display(), no_invitation(*error))]
+    Invitation {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: InvalidTicket,
     },
     /// A value is out of its range.
     #[error("{}: `{key}` {problem}", path.display())]
@@ -171,10 +199,12 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::Syntax {
             path: path.to_path_buf(),
-            error: Box::new(error),
+            line: line_of(text, error.span().map_or(0, |span| span.start)),
+            problem: without_tokens(error.message()),
         })?;
-        let controller = config.controller.trim_end_matches('/').to_string();
-        config.controller = controller;
+        if let Some(controller) = &mut config.controller {
+            *controller = controller.trim_end_matches('/').to_string();
+        }
         match config.problem() {
             None => Ok(config),
             Some((key, problem)) => {
@@ -185,12 +215,14 @@ impl Config {
 
     fn problem(&self) -> Option<(&'static str, &'static str)> {
         let Self { controller, worker_threads, reports, downloads, .. } = self;
-        let http = reqwest::Url::parse(controller)
-            .is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+        let not_https = controller.as_ref().is_some_and(|address| !is_https(address));
+        let invited = self.enrol_token.as_ref();
+        let misled = invited.is_some_and(|invitation| !is_https(&invitation.controller));
         let both = self.enrol_token.is_some() && self.enrol_token_file.is_some();
         let positive = "must be at least 1";
         [
-            (!http, "controller", "must be an address as in http://host:8080"),
+            (not_https, "controller", "must be an address as in https://host:8080"),
+            (misled, "enrol_token", "names a controller without an https:// address"),
             (both, "enrol_token", "is given twice: remove it or `enrol_token_file`"),
             (!(1..=64).contains(worker_threads), "worker_threads", "must be 1 to 64"),
             (self.data_dir.as_os_str().is_empty(), "data_dir", "must name a folder"),
@@ -204,23 +236,59 @@ impl Config {
         .find_map(|(wrong, key, problem)| wrong.then_some((key, problem)))
     }
 
-    /// The operator's secret, from the configuration or from its file. None if there is neither.
+    /// The invitation, from the configuration or from its file. None if there is neither.
     ///
     /// # Errors
-    /// [`ConfigError::Read`] if the file cannot be read.
-    pub fn token(&self) -> Result<Option<String>, ConfigError> {
+    /// [`ConfigError`] if the file cannot be read or holds no invitation.
+    pub fn invitation(&self) -> Result<Option<Invitation>, ConfigError> {
         let Some(path) = &self.enrol_token_file else { return Ok(self.enrol_token.clone()) };
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        Ok(Some(text.trim().to_string()))
+        let invitation: Invitation = text
+            .parse()
+            .map_err(|error| ConfigError::Invitation { path: path.clone(), error })?;
+        if is_https(&invitation.controller) {
+            return Ok(Some(invitation));
+        }
+        let (path, key) = (path.clone(), "enrol_token_file");
+        let problem = "names a controller without an https:// address";
+        Err(ConfigError::Value { path, key, problem })
     }
+}
+
+/// The number, from 1, of the line with the byte at `offset`.
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// A parser's message, in which a token may be quoted that stands in a wrong place.
+fn without_tokens(message: &str) -> String {
+    let mut parts = message.split("tgd1.");
+    let mut text = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        text.push_str("tgd1.***");
+        text.push_str(part.trim_start_matches(is_token));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_wire::Digest;
+    use tidegate_wire::invitation::Secret;
 
-    const LEAST: &str = "device = \"pi-1\"\ndata_dir = \"/d\"\ncontroller = \"http://c:1/\"\n";
+    const LEAST: &str = "device = \"pi-1\"\ndata_dir = \"/d\"\ncontroller = \"https://c:1/\"\n";
+
+    fn invited(controller: &str) -> Invitation {
+        Invitation {
+            controller: controller.to_string(),
+            authority: Digest::of(b"authority"),
+            root: Digest::of(b"root"),
+            secret: Secret(b"not for your eyes".to_vec()),
+        }
+    }
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("agent.toml")).map_err(|error| error.to_string())
@@ -263,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_trailing_slash_of_the_controller_does_not_matter() {
-        assert_eq!(parse(LEAST).unwrap().controller, "http://c:1");
+        assert_eq!(parse(LEAST).unwrap().controller.as_deref(), Some("https://c:1"));
     }
 
     #[test]
@@ -272,17 +340,24 @@ mod tests {
         assert!(unknown.contains("agent.toml") && unknown.contains("colour"), "{unknown}");
         let nested = parse(&format!("{LEAST}[reports]\nwindow_secs = 1\n")).unwrap_err();
         assert!(nested.contains("window_secs"), "{nested}");
-        let missing = parse("device = \"pi-1\"\ndata_dir = \"/d\"\n").unwrap_err();
-        assert!(missing.contains("controller"), "{missing}");
+        let missing = parse("device = \"pi-1\"\n").unwrap_err();
+        assert!(missing.contains("data_dir"), "{missing}");
         let name = parse(&LEAST.replace("pi-1", "pi 1")).unwrap_err();
         assert!(name.contains("pi 1"), "{name}");
         let values = [
-            ("controller", LEAST.replace("http://", "mqtt://")),
-            ("controller", LEAST.replace("http://c:1/", "http://")),
+            ("controller", LEAST.replace("https://", "http://")),
+            ("controller", LEAST.replace("https://c:1/", "https://")),
+            ("enrol_token", format!("{LEAST}enrol_token = {:?}\n", invited("http://c:1").text())),
             ("worker_threads", format!("{LEAST}worker_threads = 0\n")),
             ("reports.window_seconds", format!("{LEAST}[reports]\nwindow_seconds = 0\n")),
             ("reports.spool_kib_max", format!("{LEAST}[reports]\nspool_kib_max = 1\n")),
-            ("enrol_token", format!("{LEAST}enrol_token = \"a\"\nenrol_token_file = \"b\"\n")),
+            (
+                "enrol_token",
+                format!(
+                    "{LEAST}enrol_token = {:?}\nenrol_token_file = \"b\"\n",
+                    invited("https://c:1").text()
+                ),
+            ),
         ];
         for (key, text) in values {
             let error = parse(&text).unwrap_err();
@@ -294,10 +369,40 @@ mod tests {
     fn the_token_comes_from_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        std::fs::write(&path, "s3cret\n").unwrap();
         let config = Config { enrol_token_file: Some(path.clone()), ..parse(LEAST).unwrap() };
-        assert_eq!(config.token().unwrap().as_deref(), Some("s3cret"));
-        std::fs::remove_file(&path).unwrap();
-        assert!(config.token().unwrap_err().to_string().contains("token"));
+        let problem = || config.invitation().unwrap_err().to_string();
+        assert!(problem().contains("token"), "{}", problem());
+        std::fs::write(&path, invited("https://c:1").text() + "\n").unwrap();
+        assert_eq!(config.invitation().unwrap(), Some(invited("https://c:1")));
+        std::fs::write(&path, invited("http://c:1").text()).unwrap();
+        assert!(problem().contains("https://"), "{}", problem());
+        std::fs::write(&path, "let-me-in").unwrap();
+        assert!(problem().contains("tidegate device token"), "{}", problem());
+        assert!(!problem().contains("let-me-in"), "{}", problem());
+    }
+
+    #[test]
+    fn no_error_and_no_debug_print_shows_a_token() {
+        let line = invited("https://c:1").text();
+        let secret = &line[line.len() - 30..];
+        let cut = &line[..line.len() - 2];
+        let cases = [
+            // No quotes, cut off while copying, in the wrong place, and a syntax error beside it.
+            format!("{LEAST}enrol_token = {line}\n"),
+            format!("{LEAST}enrol_token = \"{cut}\"\n"),
+            format!("{LEAST}worker_threads = \"{line}\"\n"),
+            format!("{LEAST}enrol_token = \"{line}\" x\n"),
+            format!("{LEAST}\"{line}\" = 1\n"),
+            format!("{LEAST}enrol_token = [\"{line}\"]\n"),
+        ];
+        for text in cases {
+            let error = Config::parse(&text, Path::new("agent.toml")).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains(&secret[..20]), "{shown}");
+            assert!(shown.contains("line 4"), "{shown}");
+        }
+        let config = parse(&format!("{LEAST}enrol_token = \"{line}\"\n")).unwrap();
+        assert_eq!(config.enrol_token, Some(invited("https://c:1")));
+        assert!(!format!("{config:?}").contains("not for your eyes"));
     }
 }

@@ -1,0 +1,27 @@
+use super::*;
+
+#[test]
+fn nothing_secret_is_printed() {
+    let seed = *b"a seed that nobody should see!!!";
+    let shown = format!("{:?}", Credentials::ed25519(vec![1; 300], &seed));
+    assert_eq!(shown, "Credentials(a certificate of 300 bytes, key ***)");
+}
+
+#[test]
+fn the_floor_only_rises() {
+    let floor = TimeFloor::default();
+    let now = floor.now();
+    assert!(now > 1_700_000_000);
+    let shared = floor.clone();
+    shared.raise(now + 1_000_000);
+    shared.raise(1);
+    assert_eq!(floor.now(), now + 1_000_000);
+}
+
+#[test]
+fn nobody_is_believed_without_an_authority() {
+    let none = client(&Authority::Known(vec![]), None, &TimeFloor::default());
+    assert_eq!(none.unwrap_err(), TlsError::NoAuthority);
+    let junk = client(&Authority::Known(vec![vec![1, 2, 3]]), None, &TimeFloor::default());
+    assert!(matches!(junk, Err(TlsError::Authority(_))));
+}
