@@ -35,10 +35,12 @@ pub mod http;
 pub mod link;
 pub mod log;
 mod memory;
+pub mod renewal;
 mod run;
 pub mod self_test;
 pub mod serving;
 pub mod store;
+pub mod tls;
 pub mod upstream;
 
 pub use run::{RunError, run, run_until};

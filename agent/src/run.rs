@@ -16,7 +16,9 @@ use crate::config::Config;
 use crate::driver::{Driver, Parts, StatusFacts};
 use crate::enrol::{self, EnrolError};
 use crate::http;
+use crate::link::Door;
 use crate::link::mqtt::{BadBroker, MqttConfig, MqttLink};
+use crate::renewal::{self, Renewal};
 use crate::serving::Serving;
 use crate::store::Store;
 use crate::store::backlog::Backlog;
@@ -24,7 +26,8 @@ use crate::store::files::StoreError;
 use crate::store::identity::{Enrolment, Identity, IdentityError};
 use crate::store::lock::LockError;
 use crate::store::spool::{Sender, SpoolLimits};
-use crate::upstream::{Upstream, UpstreamError, install_tls_provider};
+use crate::tls::{self, TimeFloor, TlsError};
+use crate::upstream::{Upstream, UpstreamError};
 
 /// Closed windows that wait for the driver: two for each of 32 models, and as many again.
 const WINDOWS_WAITING: usize = 128;
@@ -62,6 +65,9 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// The stored certificate cannot be used.
+    #[error("{0}: remove the data folder and enrol this device again")]
+    Tls(#[from] TlsError),
     /// The HTTP client cannot be made.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -112,7 +118,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 /// Those of [`run`].
 pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let mut shutdown = std::pin::pin!(shutdown);
-    install_tls_provider();
+    tls::install_provider();
     let clock = Clock::start();
     let store = Store::open(&config.data_dir)?;
     let boot = store.count_boot(clock.unix());
@@ -127,17 +133,18 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
         // others it waits for the models: callers rather wait a moment than hear of no model.
         server = server.start();
     }
-    let silence = Duration::from_secs(config.downloads.silence_seconds_max);
-    let upstream = Upstream::new(&config.controller, silence)?;
+    let floor = TimeFloor::default();
     let admitted = tokio::select! {
-        admitted = admit(&config, &mut identity, &store, &upstream) => admitted?,
+        admitted = admit(&config, &mut identity, &store, &floor) => admitted?,
         () = &mut shutdown => {
             server.stop().await;
             return Ok(());
         }
     };
     let Admitted { enrolment, trusted } = admitted;
-    let upstream = upstream.with_credentials(config.device.clone(), enrolment.password.clone());
+    let tls = identity.tls(&enrolment, &floor)?;
+    let base = enrol::controller(&config, &enrolment);
+    let upstream = Upstream::new(&base, tls.clone(), enrol::silence_max(&config))?;
 
     let facts = StatusFacts {
         device: config.device.clone(),
@@ -147,14 +154,20 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
     };
     let (events, link_events) = mpsc::channel(LINK_EVENTS_WAITING);
     let mqtt = MqttConfig {
-        broker: enrolment.broker,
+        door: Door { broker: enrolment.broker, tls: Arc::new(tls) },
         fleet: enrolment.fleet.clone(),
         device: config.device.clone(),
-        password: enrolment.password,
         last_will: envelope::seal(&facts.offline()),
     };
     let backlog = backlog(&config, &store, enrolment.fleet);
     let link = MqttLink::start(mqtt, events)?;
+    let parts = renewal::Parts {
+        identity,
+        floor: floor.clone(),
+        upstream: upstream.clone(),
+        link: link.uplink(),
+    };
+    let renewing = tokio::spawn(Renewal::new(&config, parts).run());
     let parts = Parts {
         store,
         trusted,
@@ -164,12 +177,14 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
         uplink: link.uplink(),
         link: link_events,
         upstream,
+        floor,
         api: api.address,
         instance,
     };
     let mut driver = Driver::recover(&config, parts).await;
     let server = server.start();
     driver.run(shutdown).await;
+    renewing.abort();
     server.stop().await;
     driver.finish().await;
     link.close().await;
@@ -247,14 +262,10 @@ async fn admit(
     config: &Config,
     identity: &mut Identity,
     store: &Store,
-    upstream: &Upstream,
+    floor: &TimeFloor,
 ) -> Result<Admitted, RunError> {
     let trust = store.trust();
-    if trust.load()?.is_none() && identity.enrolment().is_some() {
-        // Somebody removed the root: enrolling again brings it back, the key being the same.
-        identity.leave()?;
-    }
-    let enrolment = enrol::enrol(config, identity, &trust, upstream).await?;
+    let enrolment = enrol::enrol(config, identity, &trust, floor).await?;
     let Some(stored) = trust.load()? else {
         return Err(RunError::Trust(TrustError::Missing { role: tidegate_trust::Role::Root }));
     };
@@ -262,6 +273,7 @@ async fn admit(
     for error in dropped {
         tracing::warn!("stored metadata is left out and fetched anew: {error}");
     }
+    floor.raise(trusted.time_floor());
     Ok(Admitted { enrolment, trusted })
 }
 

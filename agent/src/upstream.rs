@@ -1,17 +1,22 @@
-//! The controller's HTTP API as an agent sees it.
+//! The controller's HTTPS API as an agent sees it.
 //!
-//! Nothing that comes from here is believed: metadata and blobs are checked by digest and
-//! signature, so a mirror in between needs no trust.
+//! Metadata and blobs are not believed because of where they come from: they are checked by digest
+//! and signature. TLS keeps strangers out, and tells the controller which device asks.
 
 use std::error::Error as _;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, RANGE};
+use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use rustls::ClientConfig;
 use tidegate_trust::Role;
 use tidegate_wire::enrol::EnrolResponse;
 use tidegate_wire::envelope::Message;
-use tidegate_wire::{DeviceId, Digest, Reason};
+use tidegate_wire::{Digest, Reason};
+
+use crate::tls;
 
 /// How long a connection may take to come about, seconds: a satellite link's handshakes fit.
 const CONNECT_SECONDS_MAX: u64 = 15;
@@ -35,34 +40,57 @@ pub struct UpstreamError {
 /// A client of the controller. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    client: Client,
+    client: Arc<RwLock<Client>>,
     base: String,
-    credentials: Option<(DeviceId, String)>,
+    silence_max: Duration,
 }
 
 impl Upstream {
-    /// A client of the controller at `base`, `http://host:port`. A connection that says nothing
-    /// for `silence_max` is given up; how long all takes together does not matter, so that a slow
-    /// link gets there too.
+    /// A client of the controller at `base`, `https://host:port`, that connects by `tls`. A connection
+    /// that says nothing for `silence_max` is given up; how long all takes together does not matter,
+    /// so that a slow link gets there too.
     ///
     /// # Errors
     /// [`UpstreamError`] if the client cannot be made.
-    pub fn new(base: &str, silence_max: Duration) -> Result<Self, UpstreamError> {
-        install_tls_provider();
-        let client = Client::builder()
-            .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
-            .read_timeout(silence_max)
-            .pool_max_idle_per_host(2)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .user_agent(concat!("tidegate-agent/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| failed("HTTP client".to_string(), &error))?;
-        Ok(Self { client, base: base.to_string(), credentials: None })
+    pub fn new(
+        base: &str,
+        tls: ClientConfig,
+        silence_max: Duration,
+    ) -> Result<Self, UpstreamError> {
+        let client = client(silence_max).tls_backend_preconfigured(tls).https_only(true).build();
+        Self::of(base, client, silence_max)
     }
 
-    /// The same client, from now on with a device's name and password.
-    pub fn with_credentials(self, device: DeviceId, password: String) -> Self {
-        Self { credentials: Some((device, password)), ..self }
+    /// A client that speaks plain HTTP, for tests of what lies above TLS.
+    #[cfg(test)]
+    pub(crate) fn plain(base: &str, silence_max: Duration) -> Self {
+        let tls = tls::client(&tls::Authority::Pinned(Digest::of(b"")), None, &Default::default());
+        let client = client(silence_max).tls_backend_preconfigured(tls.unwrap()).build();
+        Self::of(base, client, silence_max).unwrap()
+    }
+
+    fn of(
+        base: &str,
+        client: reqwest::Result<Client>,
+        silence_max: Duration,
+    ) -> Result<Self, UpstreamError> {
+        let client = client.map_err(|error| failed("HTTP client".to_string(), &error))?;
+        let client = Arc::new(RwLock::new(client));
+        Ok(Self { client, base: base.to_string(), silence_max })
+    }
+
+    /// Connects by `tls` from now on, and so do all clones. What has begun goes on as it began.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] if the client cannot be made; nothing changed then.
+    pub fn replace_tls(&self, tls: ClientConfig) -> Result<(), UpstreamError> {
+        let renewed = Self::new(&self.base, tls, self.silence_max)?.client();
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(())
+    }
+
+    fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a signed enrolment request and returns the answer's bytes.
@@ -71,7 +99,7 @@ impl Upstream {
     /// [`UpstreamError`] with the controller's own words.
     pub async fn enrol(&self, request: Vec<u8>) -> Result<Vec<u8>, UpstreamError> {
         let what = "enrolment".to_string();
-        let post = self.client.post(format!("{}/v1/enrol", self.base));
+        let post = self.client().post(format!("{}/v1/enrol", self.base));
         let post = post.header(CONTENT_TYPE, "application/cose").body(request);
         let response = send(post, &what).await?;
         whole(response, &what, EnrolResponse::SIZE_MAX).await
@@ -116,12 +144,19 @@ impl Upstream {
     }
 
     fn get(&self, path: &str) -> RequestBuilder {
-        let get = self.client.get(format!("{}/{path}", self.base));
-        match &self.credentials {
-            Some((device, password)) => get.basic_auth(device, Some(password)),
-            None => get,
-        }
+        self.client().get(format!("{}/{path}", self.base))
     }
+}
+
+fn client(silence_max: Duration) -> reqwest::ClientBuilder {
+    Client::builder()
+        .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
+        .read_timeout(silence_max)
+        .pool_max_idle_per_host(2)
+        .pool_idle_timeout(Duration::from_secs(30))
+        // Whoever redirects wants the device to talk to somebody else.
+        .redirect(Policy::none())
+        .user_agent(concat!("tidegate-agent/", env!("CARGO_PKG_VERSION")))
 }
 
 /// The bytes of a blob as they arrive.
@@ -148,11 +183,6 @@ impl BlobBody {
     }
 }
 
-/// One TLS provider for the whole process: ring. That one is installed already is fine.
-pub fn install_tls_provider() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
 async fn send(request: RequestBuilder, what: &str) -> Result<Response, UpstreamError> {
     let response = request.send().await.map_err(|error| failed(what.to_string(), &error))?;
     let status = response.status();
@@ -163,7 +193,10 @@ async fn send(request: RequestBuilder, what: &str) -> Result<Response, UpstreamE
     let (reason, hint) = match status {
         StatusCode::NOT_FOUND | StatusCode::GONE => (Reason::BlobNotFound, ""),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            (Reason::Unreachable, " (it does not accept this device's password)")
+            (Reason::Unreachable, " (it does not let this device in)")
+        }
+        _ if status.is_redirection() => {
+            (Reason::Unreachable, " (redirects are not followed: check the address)")
         }
         _ => (Reason::Unreachable, ""),
     };
@@ -218,6 +251,9 @@ fn failed(what: String, error: &reqwest::Error) -> UpstreamError {
     }
     if error.is_timeout() {
         detail = "it fell silent".to_string();
+    }
+    if let Some(told) = tls::explain(error) {
+        detail = told;
     }
     UpstreamError { what, reason: Reason::Unreachable, status: None, detail }
 }

@@ -14,6 +14,7 @@ use crate::fetch::Pace;
 use crate::memory;
 use crate::serving::Serving;
 use crate::store::Store;
+use crate::tls::TimeFloor;
 use crate::upstream::Upstream;
 
 /// What all models of a device share.
@@ -25,6 +26,7 @@ pub(super) struct Context {
     pub(super) serving: Arc<Serving>,
     pub(super) reports: Reports,
     pub(super) upstream: Upstream,
+    pub(super) floor: TimeFloor,
     pub(super) pace: Arc<Pace>,
     pub(super) jitter_max: Duration,
     pub(super) answers: Answers,

@@ -207,6 +207,7 @@ impl Driver {
             self.retry_refresh();
             return;
         };
+        self.ctx.floor.raise(trusted.time_floor());
         self.ctx.trusted = trusted;
         match result {
             Ok(summary) => {

@@ -33,6 +33,7 @@ use crate::link::{LinkEvent, Uplink};
 use crate::serving::Serving;
 use crate::store::Store;
 use crate::store::backlog::Backlog;
+use crate::tls::TimeFloor;
 use crate::upstream::Upstream;
 
 use context::Context;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub link: mpsc::Receiver<LinkEvent>,
     /// The controller's HTTP API.
     pub upstream: Upstream,
+    /// The time that certificates are judged by; raised by what is trusted.
+    pub floor: TimeFloor,
     /// Where the local API listens.
     pub api: SocketAddr,
     /// Random, drawn at the start.
@@ -130,7 +133,8 @@ impl Driver {
     /// Brings all models back from disk. When this returns, what was active answers again, or its
     /// machine has gone back to what does.
     pub async fn recover(config: &Config, parts: Parts) -> Self {
-        let Parts { store, trusted, serving, backlog, uplink, upstream, api, instance, .. } = parts;
+        let Parts { store, trusted, serving, backlog, uplink, upstream, .. } = parts;
+        let Parts { floor, api, instance, .. } = parts;
         let (sender, answers) = mpsc::unbounded_channel();
         let clock = Clock::start();
         let (device, labels) = (config.device.clone(), config.labels.clone());
@@ -148,6 +152,7 @@ impl Driver {
             serving,
             reports,
             upstream,
+            floor,
             pace: Arc::new(Pace::new(config.downloads.kib_per_second_max)),
             jitter_max: Duration::from_secs(config.downloads.start_jitter_seconds_max),
             answers: sender,

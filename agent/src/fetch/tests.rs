@@ -51,7 +51,7 @@ impl Server {
                 tokio::spawn(async move { answer(stream, &blobs, &log, &script).await });
             }
         });
-        let upstream = Upstream::new(&base, Duration::from_millis(300)).unwrap();
+        let upstream = Upstream::plain(&base, Duration::from_millis(300));
         Self { upstream, asked, manners }
     }
 
@@ -312,7 +312,7 @@ async fn a_server_that_is_away_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let upstream = Upstream::new(&base, Duration::from_secs(1)).unwrap();
+    let upstream = Upstream::plain(&base, Duration::from_secs(1));
     let error = fetch(upstream, Arc::new(Pace::new(0)), scene.order()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Unreachable);
     assert!(error.detail.to_lowercase().contains("refused"), "{error}");

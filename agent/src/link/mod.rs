@@ -5,8 +5,11 @@
 
 mod farewell;
 pub mod mqtt;
+mod transport;
 
 use tidegate_wire::topic::Topic;
+
+pub use transport::Door;
 
 /// What happens on the link.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,10 @@
-//! The real link: MQTT 5 with a session that outlives the connection.
+//! The real link: MQTT 5 over TLS, with a session that outlives the connection.
 //!
 //! One task polls the event loop and does nothing that could wait on it; whoever publishes does so
 //! from another task. Connection losses, refusals and lost sessions all end in the same loop: wait,
 //! connect, subscribe anew.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::farewell::LastWord;
-use super::{Busy, Keep, LinkEvent, Uplink};
+use super::transport::{CurrentDoor, server_name, split_address};
+use super::{Busy, Door, Keep, LinkEvent, Uplink};
 use crate::clock::Backoff;
+use crate::tls;
 
 /// Publications without the broker's acknowledgement at a time. The client reserves memory for all
 /// it might have: 64 take 2 MB less than the protocol's 65,535 take 14.
@@ -47,14 +50,12 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 /// Where and as whom to connect.
 #[derive(Debug, Clone)]
 pub struct MqttConfig {
-    /// The broker, `host:port`.
-    pub broker: String,
+    /// The broker, and how to get in.
+    pub door: Door,
     /// The fleet.
     pub fleet: FleetId,
-    /// The device, which is also client id and user name.
+    /// The device, which is also client id and user name. Its certificate is for it.
     pub device: DeviceId,
-    /// Its password.
-    pub password: String,
     /// The retained status that the broker publishes when the device is gone.
     pub last_will: Vec<u8>,
 }
@@ -77,6 +78,9 @@ pub struct MqttUplink {
     fleet: FleetId,
     /// None while there is no connection.
     client: Mutex<Option<AsyncClient>>,
+    door: CurrentDoor,
+    /// The goodbye that comes is said to come back through another door.
+    comes_back: AtomicBool,
 }
 
 impl MqttLink {
@@ -86,20 +90,20 @@ impl MqttLink {
     /// # Errors
     /// [`BadBroker`].
     pub fn start(config: MqttConfig, events: mpsc::Sender<LinkEvent>) -> Result<Self, BadBroker> {
-        let mut options = options(&config)?;
+        // Said now, not at each connection.
+        server_name(&config.door.broker)?;
         let last_word = LastWord::default();
-        let listener = last_word.clone();
-        options.set_socket_connector(move |host, network| {
-            let listener = listener.clone();
-            async move {
-                let stream = rumqttc::default_socket_connect(host, network).await?;
-                stream.set_nodelay(true)?;
-                Ok(listener.listen(stream))
-            }
-        });
-        let uplink = MqttUplink { fleet: config.fleet.clone(), client: Mutex::default() };
+        let MqttConfig { door, fleet, device, last_will } = config;
+        let door = CurrentDoor::new(door);
+        let uplink = MqttUplink {
+            fleet: fleet.clone(),
+            client: Mutex::default(),
+            door: door.clone(),
+            comes_back: AtomicBool::new(false),
+        };
         let uplink = Arc::new(uplink);
-        let poller = Poller { config, options, uplink: Arc::clone(&uplink), events, last_word };
+        let poller =
+            Poller { door, fleet, device, last_will, uplink: Arc::clone(&uplink), events, last_word };
         Ok(Self { uplink, poller: tokio::spawn(poller.run()) })
     }
 
@@ -110,6 +114,7 @@ impl MqttLink {
 
     /// Sends what was handed over, says goodbye and ends. The will is not published.
     pub async fn close(mut self) {
+        self.uplink.comes_back.store(false, Ordering::Relaxed);
         let client = self.uplink.client().clone();
         if let Some(client) = client
             && client.try_disconnect_with_timeout(GOODBYE_MAX).is_ok()
@@ -122,6 +127,23 @@ impl MqttLink {
 }
 
 impl MqttUplink {
+    /// Connects through this door from now on. If there is a connection, it sends what was handed over,
+    /// says goodbye and begins anew; nothing is lost by that.
+    ///
+    /// # Errors
+    /// [`BadBroker`]; nothing changed then.
+    pub fn replace_door(&self, door: Door) -> Result<(), BadBroker> {
+        server_name(&door.broker)?;
+        self.door.replace(door);
+        let client = self.client().clone();
+        if let Some(client) = client {
+            self.comes_back.store(true, Ordering::Relaxed);
+            // If there is no room for it, the connection lives on with the old certificate.
+            let _ = client.try_disconnect_with_timeout(GOODBYE_MAX);
+        }
+        Ok(())
+    }
+
     fn client(&self) -> std::sync::MutexGuard<'_, Option<AsyncClient>> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,36 +156,6 @@ impl Uplink for MqttUplink {
         let options = PublishOptions::at_least_once().retain(keep == Keep::Retain);
         client.try_publish(topic.name(&self.fleet), payload, options).map_err(|_| Busy)
     }
-}
-
-fn options(config: &MqttConfig) -> Result<MqttOptions, BadBroker> {
-    let (host, port) = split_address(&config.broker)?;
-    let mut options = MqttOptions::new(config.device.as_str(), (host, port));
-    let topic = Topic::Status(config.device.clone()).name(&config.fleet);
-    let will = LastWill::new(topic, config.last_will.clone(), QoS::AtLeastOnce, true, None);
-    options
-        .set_keep_alive(KEEP_ALIVE_SECONDS)
-        .set_credentials(config.device.as_str(), config.password.clone())
-        // The first connection of a process begins a session: the broker may have one from before,
-        // of which the client knows nothing, and it would then send nothing in it. No message is
-        // lost by that: directives are retained, and reports are in our spool until acknowledged.
-        // Every later connection resumes it, see `one_connection`.
-        .set_clean_start(true)
-        .set_session_expiry_interval(Some(SESSION_SECONDS))
-        .set_max_packet_size(Some(PACKET_MAX))
-        .set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX)
-        .set_connect_timeout(Duration::from_secs(10))
-        .set_last_will(will);
-    Ok(options)
-}
-
-/// `host:port`, the host perhaps an IPv6 address in brackets.
-fn split_address(address: &str) -> Result<(String, u16), BadBroker> {
-    let bad = || BadBroker(address.to_string());
-    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let port = port.parse().map_err(|_| bad())?;
-    if host.is_empty() { Err(bad()) } else { Ok((host.to_string(), port)) }
 }
 
 /// How a connection ended.
@@ -179,8 +171,10 @@ enum End {
 }
 
 struct Poller {
-    config: MqttConfig,
-    options: MqttOptions,
+    door: CurrentDoor,
+    fleet: FleetId,
+    device: DeviceId,
+    last_will: Vec<u8>,
     uplink: Arc<MqttUplink>,
     events: mpsc::Sender<LinkEvent>,
     last_word: LastWord,
@@ -203,14 +197,16 @@ impl Poller {
                 Some(false) => short_lived += 1,
                 None => {}
             }
-            let device = &self.config.device;
+            let device = &self.device;
             if short_lived == SHORT_LIVED_MAX {
                 tracing::warn!(
                     "the link broke off {short_lived} times soon after it came up: perhaps another \
                      agent uses the device id {device}"
                 );
             }
+            let comes_back = self.uplink.comes_back.swap(false, Ordering::Relaxed);
             let wait = match &end {
+                End::Closed if comes_back => Duration::ZERO,
                 End::Closed => return,
                 End::TakenOver => {
                     tracing::error!(
@@ -222,18 +218,22 @@ impl Poller {
                 }
                 End::Lost { .. } | End::Stuck { .. } => backoff.next_wait(),
             };
-            if let End::Stuck { .. } = end {
+            if matches!(end, End::Stuck { .. } | End::Closed) {
                 (client, eventloop) = self.connect_anew();
             }
             let event = match end {
+                End::Closed => {
+                    tracing::info!("connecting to the broker again, with a new certificate");
+                    LinkEvent::Down { why: "a new certificate".to_string() }
+                }
                 End::Lost { why } | End::Stuck { why } => {
-                    let (broker, seconds) = (&self.config.broker, wait.as_secs_f32());
+                    let (broker, seconds) = (self.door.get().broker, wait.as_secs_f32());
                     tracing::warn!(
                         "no link to the broker {broker}: {why}; again in {seconds:.1} s"
                     );
                     LinkEvent::Down { why }
                 }
-                _ => LinkEvent::TakenOver,
+                End::TakenOver => LinkEvent::TakenOver,
             };
             if self.events.send(event).await.is_err() {
                 return;
@@ -244,7 +244,34 @@ impl Poller {
 
     fn connect_anew(&self) -> (AsyncClient, EventLoop) {
         let capacity = usize::from(IN_FLIGHT_MAX);
-        AsyncClient::builder(self.options.clone()).capacity(capacity).build()
+        AsyncClient::builder(self.options()).capacity(capacity).build()
+    }
+
+    fn options(&self) -> MqttOptions {
+        let (broker, device) = (self.door.get().broker, self.device.as_str());
+        let (host, port) = split_address(&broker).expect("a door is checked before it is kept");
+        let mut options = MqttOptions::new(device, (host, port));
+        let topic = Topic::Status(self.device.clone()).name(&self.fleet);
+        let will = LastWill::new(topic, self.last_will.clone(), QoS::AtLeastOnce, true, None);
+        let (door, last_word) = (self.door.clone(), self.last_word.clone());
+        options
+            .set_keep_alive(KEEP_ALIVE_SECONDS)
+            // The certificate is what lets the device in; the name says as whom.
+            .set_username(device)
+            // The first connection of a process begins a session: the broker may have one from before,
+            // of which the client knows nothing, and it would then send nothing in it. No message is
+            // lost by that: directives are retained, and reports are in our spool until acknowledged.
+            // Every later connection resumes it, see `one_connection`.
+            .set_clean_start(true)
+            .set_session_expiry_interval(Some(SESSION_SECONDS))
+            .set_max_packet_size(Some(PACKET_MAX))
+            .set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX)
+            .set_connect_timeout(Duration::from_secs(10))
+            .set_last_will(will)
+            .set_socket_connector(move |address, network| {
+                door.clone().connect(address, network, last_word.clone())
+            });
+        options
     }
 
     /// Polls until the connection is lost.
@@ -278,7 +305,7 @@ impl Poller {
                 }
                 Packet::Publish(publish) => {
                     let name = std::str::from_utf8(&publish.topic).unwrap_or_default();
-                    match Topic::parse(&self.config.fleet, name) {
+                    match Topic::parse(&self.fleet, name) {
                         Some(topic) => {
                             LinkEvent::Message { topic, payload: publish.payload.to_vec() }
                         }
@@ -302,19 +329,19 @@ impl Poller {
     /// broker that lost it must not leave us deaf. Retained messages come again, which is how a
     /// device learns what changed while it was away.
     fn subscribe(&self, client: &AsyncClient) -> Result<(), rumqttc::ClientError> {
-        let filters = topic::device_subscriptions(&self.config.fleet, &self.config.device);
+        let filters = topic::device_subscriptions(&self.fleet, &self.device);
         let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
         client.try_subscribe_many(filters)
     }
 
     fn check(&self, codes: &[SubscribeReasonCode]) {
-        let filters = topic::device_subscriptions(&self.config.fleet, &self.config.device);
+        let filters = topic::device_subscriptions(&self.fleet, &self.device);
         for (filter, code) in filters.iter().zip(codes) {
             if !matches!(code, SubscribeReasonCode::Success(_)) {
                 tracing::error!(
                     "the broker refuses the topic {filter} ({code:?}): check its access rules for \
                      device {}",
-                    self.config.device
+                    self.device
                 );
             }
         }
@@ -339,25 +366,11 @@ fn end_of(error: ConnectionError) -> End {
             code @ (ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword),
         ) => {
             let why = format!(
-                "it refuses this device's password ({code:?}): if the device was removed from the \
-                 fleet, remove its data folder to enrol it again"
+                "it does not let this device in ({code:?}): was it removed from the fleet, or \
+                 shut out?"
             );
             End::Lost { why }
         }
-        other => End::Lost { why: other.to_string() },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn broker_addresses() {
-        assert_eq!(split_address("h.example:1883"), Ok(("h.example".to_string(), 1883)));
-        assert_eq!(split_address("[::1]:1883"), Ok(("::1".to_string(), 1883)));
-        for bad in ["", "host", ":1883", "host:", "host:99999"] {
-            assert_eq!(split_address(bad), Err(BadBroker(bad.to_string())), "{bad}");
-        }
+        other => End::Lost { why: tls::explain(&other).unwrap_or_else(|| other.to_string()) },
     }
 }

@@ -1,13 +1,20 @@
 //! Who this device is: its key, and what enrolment gave it.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ED25519};
+use rustls::ClientConfig;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use tidegate_trust::SigningKey;
+use tidegate_wire::enrol::EnrolResponse;
 use tidegate_wire::envelope::{self, Message};
-use tidegate_wire::{DeviceId, FleetId};
+use tidegate_wire::{DeviceId, Digest, FleetId};
 
 use super::files::{self, Access, StoreError};
+use crate::tls::{self, Authority, Credentials, TimeFloor, TlsError};
 
 /// What an admitted device keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +27,24 @@ pub struct Enrolment {
     pub fleet: FleetId,
     /// The broker, `host:port`.
     pub broker: String,
-    /// Its password at broker and controller, its id being the user name.
-    pub password: String,
+    /// SHA-256 of the signed root metadata that it began with.
+    pub root: Digest,
+    /// Its certificate, DER.
+    #[serde(with = "serde_bytes")]
+    pub certificate: Vec<u8>,
+    /// The authorities of controller and broker, DER.
+    pub authorities: Vec<ByteBuf>,
+    /// When it got its certificate, Unix seconds by its own clock.
+    pub since: u64,
+    /// When its certificate ends, Unix seconds.
+    pub expires: u64,
+}
+
+impl Enrolment {
+    /// Who is believed to be the controller or the broker.
+    pub fn authority(&self) -> Authority {
+        Authority::Known(self.authorities.iter().map(|der| der.to_vec()).collect())
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -33,7 +56,7 @@ struct Stored {
 
 impl Message for Stored {
     const KIND: &'static str = "identity";
-    const SIZE_MAX: usize = 16 * 1024;
+    const SIZE_MAX: usize = EnrolResponse::SIZE_MAX + 16 * 1024;
 }
 
 /// Identity cannot be had.
@@ -44,8 +67,9 @@ pub enum IdentityError {
     Store(#[from] StoreError),
     /// The file is not what an agent wrote.
     #[error(
-        "the identity in {} is damaged ({problem}): restore it, or remove the data folder and \
-         enrol this device again after `tidegate device remove`",
+        "the identity in {} cannot be read ({problem}): it is damaged, or of an agent that still \
+         had a password. Restore it, or remove the data folder and enrol this device again after \
+         `tidegate device remove`",
         path.display()
     )]
     Damaged {
@@ -59,8 +83,7 @@ pub enum IdentityError {
     Random(getrandom::Error),
 }
 
-/// The device's key and enrolment, and the file that keeps them.
-#[derive(Debug)]
+/// The device's key and enrolment, and the file that keeps them. What is printed of it has no key.
 pub struct Identity {
     path: PathBuf,
     seed: [u8; 32],
@@ -96,6 +119,29 @@ impl Identity {
         SigningKey::from_seed(&self.seed)
     }
 
+    /// A certificate request for this key under the name `device`: PKCS#10, DER.
+    pub fn certificate_request(&self, device: &DeviceId) -> Vec<u8> {
+        let pkcs8 = tls::pkcs8(&self.seed);
+        let key = PrivatePkcs8KeyDer::from(pkcs8.as_slice());
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ED25519)
+            .expect("every seed is an Ed25519 key");
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CommonName, device.as_str());
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name;
+        let request = params.serialize_request(&key);
+        request.expect("a name and a key make a request").der().to_vec()
+    }
+
+    /// How to connect with what `enrolment` gave for this key.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a certificate cannot be used, or is for another key.
+    pub fn tls(&self, enrolment: &Enrolment, floor: &TimeFloor) -> Result<ClientConfig, TlsError> {
+        let credentials = Credentials::ed25519(enrolment.certificate.clone(), &self.seed);
+        tls::client(&enrolment.authority(), Some(&credentials), floor)
+    }
+
     /// What enrolment gave, if the device has enrolled.
     pub fn enrolment(&self) -> Option<&Enrolment> {
         self.enrolment.as_ref()
@@ -110,18 +156,16 @@ impl Identity {
         self.save().inspect_err(|_| self.enrolment = before)
     }
 
-    /// Forgets the enrolment, durably; the key stays.
-    ///
-    /// # Errors
-    /// [`StoreError`]; nothing changed then.
-    pub fn leave(&mut self) -> Result<(), StoreError> {
-        let before = self.enrolment.take();
-        self.save().inspect_err(|_| self.enrolment = before)
-    }
-
     fn save(&self) -> Result<(), StoreError> {
         let stored = Stored { seed: self.seed.to_vec(), enrolment: self.enrolment.clone() };
         files::replace(&self.path, &envelope::seal(&stored), Access::Owner)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, seed: _, enrolment } = self;
+        write!(f, "Identity({}, key ***, {enrolment:?})", path.display())
     }
 }
 
@@ -136,10 +180,14 @@ mod tests {
         let mut identity = Identity::load(path.clone()).unwrap();
         let enrolment = Enrolment {
             device: "pi-1".parse().unwrap(),
-            controller: "http://c:1".to_string(),
+            controller: "https://c:1".to_string(),
             fleet: "oslo".parse().unwrap(),
-            broker: "b:1883".to_string(),
-            password: "secret".to_string(),
+            broker: "b:8883".to_string(),
+            root: Digest::of(b"root"),
+            certificate: vec![1; 300],
+            authorities: vec![ByteBuf::from(vec![2; 300])],
+            since: 1,
+            expires: 2,
         };
         identity.enrolled(enrolment.clone()).unwrap();
         let again = Identity::load(path).unwrap();

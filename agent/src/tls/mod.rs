@@ -28,6 +28,7 @@ use rustls::version::{TLS12, TLS13};
 use tidegate_wire::Digest;
 
 pub use credentials::Credentials;
+pub(crate) use credentials::pkcs8;
 pub use floor::TimeFloor;
 pub use problem::explain;
 pub use verifier::AuthorityMissing;
@@ -45,7 +46,7 @@ pub enum Authority {
 }
 
 /// No connection can be made with what is given.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TlsError {
     /// A certificate of an authority cannot be used.
     #[error("the certificate of an authority cannot be used: {0}")]
