@@ -4,6 +4,7 @@
 //! end.
 #![allow(missing_docs)]
 
+mod authority;
 mod device;
 mod digits;
 mod disk;

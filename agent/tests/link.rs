@@ -1,15 +1,22 @@
-//! The MQTT link against a real broker that goes away, forgets, and lets two in with one id.
+//! The MQTT link through TLS to a real broker that goes away, forgets, and lets two in with one id.
 #![allow(missing_docs)]
 
+mod authority;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use authority::{Authority, Clients, Front, Validity, door};
 
 use mqtt5::broker::config::{BrokerConfig, StorageConfig};
 use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, PublishOptions};
 use tidegate_agent::link::mqtt::{MqttConfig, MqttLink};
-use tidegate_agent::link::{Keep, LinkEvent, Uplink};
+use tidegate_agent::link::{Door, Keep, LinkEvent, Uplink};
+use tidegate_agent::store::identity::Identity;
+use tidegate_agent::tls::{self, TimeFloor};
 use tidegate_wire::topic::Topic;
 use tidegate_wire::{DeviceId, FleetId};
 use tokio::net::TcpListener;
@@ -71,21 +78,56 @@ fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
+/// The way in to a broker: TLS, and only for devices of the authority.
+struct Entrance {
+    authority: Authority,
+    front: Front,
+    address: SocketAddr,
+    /// Certificates that were let in.
+    seen: mpsc::UnboundedReceiver<Vec<u8>>,
+}
+
+impl Entrance {
+    async fn to(broker: SocketAddr) -> Self {
+        let authority = Authority::new();
+        let front = Front::new(Self::shows(&authority, &authority, &["127.0.0.1"]));
+        let (sender, seen) = mpsc::unbounded_channel();
+        let address = door(front.clone(), broker, sender).await;
+        Self { authority, front, address, seen }
+    }
+
+    /// Shows a certificate of `shown`, and lets in devices of `believed`.
+    fn shows(shown: &Authority, believed: &Authority, names: &[&str]) -> rustls::ServerConfig {
+        believed.accepting(&shown.server(names, Validity::present()), Clients::Certified)
+    }
+
+    /// A door with a certificate of its own, and that certificate.
+    fn door(&self, validity: Validity) -> (Door, Vec<u8>) {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::load(folder.path().join("identity")).unwrap();
+        let request = identity.certificate_request(&device());
+        let certificate = self.authority.device(&request, validity);
+        let credentials = identity.credentials(certificate.clone());
+        let known = tls::Authority::Known(vec![self.authority.der()]);
+        let tls = tls::client(&known, Some(&credentials), &TimeFloor::default()).unwrap();
+        (Door { broker: self.address.to_string(), tls: Arc::new(tls) }, certificate)
+    }
+}
+
 struct Agent {
     link: MqttLink,
     events: mpsc::Receiver<LinkEvent>,
 }
 
 impl Agent {
-    fn start(broker: SocketAddr) -> Self {
+    fn start(entrance: &Entrance) -> Self {
+        Self::with(entrance.door(Validity::present()).0)
+    }
+
+    fn with(door: Door) -> Self {
         let (sender, events) = mpsc::channel(64);
-        let config = MqttConfig {
-            broker: broker.to_string(),
-            fleet: fleet(),
-            device: device(),
-            password: "secret".to_string(),
-            last_will: b"gone".to_vec(),
-        };
+        let last_will = b"gone".to_vec();
+        let config = MqttConfig { door, fleet: fleet(), device: device(), last_will };
         Self { link: MqttLink::start(config, sender).unwrap(), events }
     }
 
@@ -160,7 +202,8 @@ impl Controller {
 async fn messages_pass_both_ways_also_after_a_restart_with_a_session_at_the_broker() {
     let broker = Broker::start(any_port()).await;
     let mut controller = Controller::start(broker.address).await;
-    let mut agent = Agent::start(broker.address);
+    let entrance = Entrance::to(broker.address).await;
+    let mut agent = Agent::start(&entrance);
     agent.until(&LinkEvent::Up).await;
     agent.publish(&status(), "here", Keep::Retain);
     controller.saw(&status(), "here").await;
@@ -172,7 +215,7 @@ async fn messages_pass_both_ways_also_after_a_restart_with_a_session_at_the_brok
     controller.saw(&status(), "goodbye").await;
 
     // The broker still has a session, of which this process knows nothing.
-    let mut agent = Agent::start(broker.address);
+    let mut agent = Agent::start(&entrance);
     agent.until(&LinkEvent::Up).await;
     assert_eq!(agent.message().await, (directive(), b"go".to_vec()));
     agent.publish(&status(), "back", Keep::Retain);
@@ -183,7 +226,8 @@ async fn messages_pass_both_ways_also_after_a_restart_with_a_session_at_the_brok
 async fn a_broker_that_lost_the_session_does_not_leave_the_agent_deaf() {
     let broker = Broker::start(any_port()).await;
     let address = broker.address;
-    let mut agent = Agent::start(address);
+    let entrance = Entrance::to(address).await;
+    let mut agent = Agent::start(&entrance);
     agent.until(&LinkEvent::Up).await;
     broker.stop().await;
     while !matches!(agent.next().await, LinkEvent::Down { .. }) {}
@@ -200,9 +244,10 @@ async fn a_broker_that_lost_the_session_does_not_leave_the_agent_deaf() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_older_of_two_agents_with_one_id_is_told() {
     let broker = Broker::start(any_port()).await;
-    let mut older = Agent::start(broker.address);
+    let entrance = Entrance::to(broker.address).await;
+    let mut older = Agent::start(&entrance);
     older.until(&LinkEvent::Up).await;
-    let mut younger = Agent::start(broker.address);
+    let mut younger = Agent::start(&entrance);
     younger.until(&LinkEvent::Up).await;
     older.until(&LinkEvent::TakenOver).await;
 }
@@ -213,10 +258,10 @@ async fn a_device_that_is_gone_is_said_to_be_gone() {
     let mut controller = Controller::start(broker.address).await;
     // A runtime of its own, which ends as a process does: without a goodbye.
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let address = broker.address;
+    let entrance = Entrance::to(broker.address).await;
     let (up, is_up) = tokio::sync::oneshot::channel();
     runtime.spawn(async move {
-        let mut agent = Agent::start(address);
+        let mut agent = Agent::start(&entrance);
         agent.until(&LinkEvent::Up).await;
         agent.publish(&status(), "here", Keep::Retain);
         up.send(()).unwrap();

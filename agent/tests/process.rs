@@ -1,6 +1,7 @@
 //! The agent as a program of its own: how it starts, stops, and turns others away.
 #![allow(missing_docs)]
 
+mod authority;
 mod client;
 mod device;
 mod digits;
@@ -18,24 +19,36 @@ use client::Client;
 use device::{Application, Device, gates};
 use digits::{request, slot, stream};
 use disk::SmallDisk;
-use fleet::{Fleet, TOKEN};
+use fleet::Fleet;
 use rustix::process::{Pid, Signal, kill_process};
 use tidegate_agent::store::Store;
 use tidegate_agent::store::backlog::Backlog;
 use tidegate_agent::store::spool::{Sender, SpoolLimits};
 use tidegate_lifecycle::{Record, Stage, Stop};
+use tidegate_wire::invitation::{Invitation, Secret};
 use tidegate_wire::report::{Body, Report, Window};
-use tidegate_wire::{State, envelope};
+use tidegate_wire::{Digest, State, envelope};
 
 /// Writes a configuration beside the data folder.
-fn configure(folder: &Path, controller: &str) -> PathBuf {
+fn configure(folder: &Path, invitation: &Invitation) -> PathBuf {
     let text = format!(
-        "device = \"pi-1\"\ndata_dir = {folder:?}\ncontroller = \"{controller}\"\n\
-         enrol_token = \"{TOKEN}\"\n[api]\nlisten = \"127.0.0.1:0\"\n"
+        "device = \"pi-1\"\ndata_dir = {folder:?}\nenrol_token = \"{}\"\n\
+         [api]\nlisten = \"127.0.0.1:0\"\n",
+        invitation.text()
     );
     let path = folder.with_extension("toml");
     fs::write(&path, text).unwrap();
     path
+}
+
+/// Of a controller that nobody runs.
+fn nobody() -> Invitation {
+    Invitation {
+        controller: "https://127.0.0.1:1".to_string(),
+        authority: Digest::of(b"nobody's"),
+        root: Digest::of(b"nobody's"),
+        secret: Secret(b"secret".to_vec()),
+    }
 }
 
 fn command(config: &Path) -> Command {
@@ -139,7 +152,9 @@ async fn it_answers_at_once_while_controller_and_broker_are_away_and_stops_clean
     let windows_before = spooled_windows(&data).len();
     // Takes connections and never says a word: whoever waits for it waits for half a minute.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = configure(&data, &format!("http://{}", silent.local_addr().unwrap()));
+    let config = configure(&data, &nobody());
+    let silent = format!("controller = \"https://{}\"\n", silent.local_addr().unwrap());
+    fs::write(&config, silent + &fs::read_to_string(&config).unwrap()).unwrap();
 
     let begun = Instant::now();
     let agent = Agent::start(&config);
@@ -165,7 +180,7 @@ async fn it_starts_and_answers_on_a_full_disk() {
     let data = disk.path().join("data");
     let mut fleet = Fleet::start().await;
     committed(&mut fleet, &data).await;
-    let config = configure(&data, &fleet.base);
+    let config = configure(&data, &fleet.invitation());
     let spooled = spooled_windows(&data);
     assert!(!spooled.is_empty());
     disk.fill();
@@ -192,7 +207,7 @@ async fn only_unclean_stops_use_up_attempts() {
     device.direct(&fleet, 1, &first).await;
     device.reached(State::Trial).await;
     device.stop().await;
-    let config = configure(&data, &fleet.base);
+    let config = configure(&data, &fleet.invitation());
     let attempts = || {
         let candidate = record(&data).candidate.unwrap();
         assert!(matches!(candidate.stage, Stage::Trial { .. }));
@@ -220,7 +235,7 @@ async fn a_second_agent_is_turned_away_and_the_first_goes_on() {
     let data = folder.path().join("data");
     let mut fleet = Fleet::start().await;
     committed(&mut fleet, &data).await;
-    let config = configure(&data, &fleet.base);
+    let config = configure(&data, &fleet.invitation());
     let agent = Agent::start(&config);
     assert_eq!(agent.answer(), 200);
 
@@ -232,7 +247,7 @@ async fn a_second_agent_is_turned_away_and_the_first_goes_on() {
     assert!(error.contains(&format!("(process {})", agent.child.id())), "{error}");
 
     // Another folder, and the same id.
-    let output = run(&configure(&folder.path().join("other"), &fleet.base), "");
+    let output = run(&configure(&folder.path().join("other"), &fleet.invitation()), "");
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(error.contains("device id pi-1 is already enrolled with another key"), "{error}");
@@ -245,7 +260,7 @@ async fn a_second_agent_is_turned_away_and_the_first_goes_on() {
 fn check_says_what_is_wrong_and_touches_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let config = configure(&data, "http://127.0.0.1:1");
+    let config = configure(&data, &nobody());
     let good = run(&config, "--check");
     let said = String::from_utf8(good.stdout).unwrap();
     assert_eq!(said, format!("{}: good, for device pi-1\n", config.display()));
@@ -254,7 +269,8 @@ fn check_says_what_is_wrong_and_touches_nothing() {
     let text = fs::read_to_string(&config).unwrap();
     let cases = [
         (text.replace("device =", "devise ="), "unknown field `devise`"),
-        (text.replace("http://", "mqtt://"), "`controller` must be an address as in http://"),
+        (format!("controller = \"http://c:1\"\n{text}"), "`controller` must be an address as in https://"),
+        (text.replace("tgd1.", "tgp1."), "is no invitation: it does not begin with `tgd1.`"),
         (format!("log = \"a=b=c\"\n{text}"), "`log` is \"a=b=c\", which is no filter"),
         (text.replace("127.0.0.1:0", "localhost"), "listen"),
     ];
@@ -278,7 +294,7 @@ fn a_port_that_is_taken_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let config = configure(&folder.path().join("data"), "http://127.0.0.1:1");
+    let config = configure(&folder.path().join("data"), &nobody());
     let text = fs::read_to_string(&config).unwrap().replace("127.0.0.1:0", &address);
     fs::write(&config, text).unwrap();
     let output = run(&config, "");

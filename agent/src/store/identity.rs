@@ -133,12 +133,17 @@ impl Identity {
         request.expect("a name and a key make a request").der().to_vec()
     }
 
+    /// What this device shows of itself, with a certificate, DER, for its key.
+    pub fn credentials(&self, certificate: Vec<u8>) -> Credentials {
+        Credentials::ed25519(certificate, &self.seed)
+    }
+
     /// How to connect with what `enrolment` gave for this key.
     ///
     /// # Errors
     /// [`TlsError`] if a certificate cannot be used, or is for another key.
     pub fn tls(&self, enrolment: &Enrolment, floor: &TimeFloor) -> Result<ClientConfig, TlsError> {
-        let credentials = Credentials::ed25519(enrolment.certificate.clone(), &self.seed);
+        let credentials = self.credentials(enrolment.certificate.clone());
         tls::client(&enrolment.authority(), Some(&credentials), floor)
     }
 

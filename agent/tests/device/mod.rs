@@ -14,6 +14,7 @@ use tidegate_agent::serving::Serving;
 use tidegate_agent::store::Store;
 use tidegate_agent::store::backlog::Backlog;
 use tidegate_agent::store::spool::{Sender, SpoolLimits};
+use tidegate_agent::tls::TimeFloor;
 use tidegate_agent::upstream::Upstream;
 use tidegate_trust::Trusted;
 use tidegate_wire::policy::{Gates, ShadowPolicy, TrialPolicy};
@@ -24,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::digits::{self, Slot, row, stream};
-use crate::fleet::{FakeUplink, Fleet, TOKEN, within};
+use crate::fleet::{FakeUplink, Fleet, within};
 
 /// Quick, and blind to the noise of a busy machine.
 pub fn gates() -> Gates {
@@ -48,9 +49,9 @@ pub fn gates() -> Gates {
 
 pub fn config(fleet: &Fleet, folder: &Path) -> Config {
     let text = format!(
-        "device = \"pi-1\"\ndata_dir = {folder:?}\ncontroller = \"{}\"\nenrol_token = \"{TOKEN}\"\n\
+        "device = \"pi-1\"\ndata_dir = {folder:?}\nenrol_token = \"{}\"\n\
          [downloads]\nstart_jitter_seconds_max = 0\n[reports]\nheartbeat_seconds = 1\n",
-        fleet.base
+        fleet.invitation().text()
     );
     Config::parse(&text, "test.toml".as_ref()).unwrap()
 }
@@ -68,10 +69,12 @@ impl Device {
     pub async fn start(fleet: &Fleet, folder: &Path) -> Self {
         let config = config(fleet, folder);
         let store = Store::open(folder).unwrap();
-        let upstream = Upstream::new(&fleet.base, Duration::from_secs(5)).unwrap();
+        let floor = TimeFloor::default();
         let mut identity = store.identity().unwrap();
         let trust = store.trust();
-        let enrolment = enrol(&config, &mut identity, &trust, &upstream).await.unwrap();
+        let enrolment = enrol(&config, &mut identity, &trust, &floor).await.unwrap();
+        let tls = identity.tls(&enrolment, &floor).unwrap();
+        let upstream = Upstream::new(&fleet.base, tls, Duration::from_secs(5)).unwrap();
         let trusted = Trusted::recover(trust.load().unwrap().unwrap()).unwrap().trusted;
         let sender = Sender { fleet: enrolment.fleet, device: config.device.clone() };
         let limits = SpoolLimits { entries_max: 1_000, bytes_max: 1 << 24 };
@@ -88,7 +91,8 @@ impl Device {
             backlog,
             uplink: Arc::new(FakeUplink(publish)),
             link: events,
-            upstream: upstream.with_credentials(config.device.clone(), enrolment.password),
+            upstream,
+            floor,
             api: "127.0.0.1:1".parse().unwrap(),
             instance: 1,
         };

@@ -1,42 +1,61 @@
-//! A controller in the test's process: it enrols, signs, serves metadata and blobs over HTTP, and
-//! takes part in the MQTT conversation through channels.
+//! A controller in the test's process: it enrols, signs, serves metadata and blobs over HTTPS, and
+//! takes part in the MQTT conversation through channels. It does as it is told, also to harm:
+//! [`Site::hostile`] answers in its place, and [`Fleet::front`] shows other certificates.
 #![allow(dead_code, missing_docs)] // Each test file uses some of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{get, post};
+use serde_bytes::ByteBuf;
 use tidegate_agent::link::{Busy, Keep, Uplink};
 use tidegate_trust::release::{self, Keyring, Roster};
 use tidegate_trust::trusted::Stored;
 use tidegate_trust::{Requirements, SigningKey, Targets, Trusted, sign_directive, verify_enrol};
 use tidegate_wire::directive::{Directive, LIMIT_ALL, Rule};
-use tidegate_wire::enrol::EnrolResponse;
+use tidegate_wire::enrol::{EnrolRequest, EnrolResponse};
+use tidegate_wire::invitation::{Invitation, Secret};
 use tidegate_wire::manifest::FileRole;
 use tidegate_wire::topic::Topic;
 use tidegate_wire::{DeviceId, Digest, Generation, Labels, envelope};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::authority::{Authority, Clients, Front, Shown, TlsListener, Validity, now};
 use crate::digits::{Slot, model_name};
 
-pub const TOKEN: &str = "let-me-in";
+/// What invitations carry.
+pub const SECRET: &[u8] = b"let me in, please";
 /// The year 2040: nothing expires in a test that does not say so.
 pub const LATER: u64 = 2_208_988_800;
 
-/// What the HTTP server has, and what was asked of it.
-#[derive(Default)]
+/// Answers a request by its path, instead of the server.
+pub type Hostile = Arc<dyn Fn(&str) -> Option<Response> + Send + Sync>;
+
+/// What the HTTPS server has, and what was asked of it.
 pub struct Site {
     pub files: BTreeMap<String, Vec<u8>>,
     pub keys: BTreeMap<DeviceId, Vec<u8>>,
     pub asked: Vec<String>,
     /// Answers 503 to everything.
     pub closed: bool,
+    /// Asked before the server itself.
+    pub hostile: Option<Hostile>,
+    /// What it said to enrolments, newest last: what was asked, and the certificate that it gave.
+    pub enrolled: Vec<(EnrolRequest, Vec<u8>)>,
+    /// Devices that are shut out.
+    pub revoked: BTreeSet<DeviceId>,
+    /// Seconds that certificates of devices last.
+    pub lifetime: u64,
+    /// What devices are told of the broker.
+    pub broker: String,
 }
 
 pub struct Fleet {
@@ -47,6 +66,9 @@ pub struct Fleet {
     stored: Stored,
     pub site: Arc<Mutex<Site>>,
     pub base: String,
+    pub authority: Arc<Authority>,
+    /// The certificates that the server shows.
+    pub front: Front,
 }
 
 impl Fleet {
@@ -63,18 +85,58 @@ impl Fleet {
         };
         let root = release::initial("test".parse().unwrap(), &roster, LATER).unwrap();
         let root = release::sign_metadata(&root, &[&publisher]);
-        let site = Arc::new(Mutex::new(Site::default()));
+        let site = Site {
+            files: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            asked: Vec::new(),
+            closed: false,
+            hostile: None,
+            enrolled: Vec::new(),
+            revoked: BTreeSet::new(),
+            lifetime: 3_600,
+            broker: "127.0.0.1:1".to_string(),
+        };
+        let site = Arc::new(Mutex::new(site));
+        let authority = Arc::new(Authority::new());
+        let identity = authority.server(&["127.0.0.1"], Validity::present());
+        let front = Front::new(authority.accepting(&identity, Clients::Anyone));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let state = (Arc::clone(&site), root.clone());
-        let router =
-            Router::new().route("/v1/enrol", post(enrol)).fallback(get(file)).with_state(state);
+        let base = format!("https://{}", listener.local_addr().unwrap());
+        let listener = TlsListener::new(listener, front.clone());
+        let state = Server {
+            site: Arc::clone(&site),
+            authority: Arc::clone(&authority),
+            root: root.clone(),
+        };
+        let router = Router::new()
+            .route("/v1/enrol", post(enrol))
+            .fallback(get(file))
+            .layer(middleware::from_fn_with_state(state.clone(), perhaps_hostile))
+            .with_state(state)
+            .into_make_service_with_connect_info::<Shown>();
         tokio::spawn(async move { axum::serve(listener, router).await });
         let targets = release::first_targets("test".parse().unwrap(), LATER);
         let stored = Stored { root: root.clone(), timestamp: None, snapshot: None, targets: None };
-        let mut fleet = Self { publisher, online, root, targets, stored, site, base };
+        let mut fleet =
+            Self { publisher, online, root, targets, stored, site, base, authority, front };
         fleet.publish(LATER);
         fleet
+    }
+
+    /// What lets devices in.
+    pub fn invitation(&self) -> Invitation {
+        Invitation {
+            controller: self.base.clone(),
+            authority: self.authority.fingerprint(),
+            root: Digest::of(&self.root),
+            secret: Secret(SECRET.to_vec()),
+        }
+    }
+
+    /// The HTTPS server shows another certificate from now on.
+    pub fn shows(&self, authority: &Authority, names: &[&str], validity: Validity) {
+        let identity = authority.server(names, validity);
+        self.front.replace(self.authority.accepting(&identity, Clients::Anyone));
     }
 
     /// Signs and serves the present targets; returns the signed timestamp.
@@ -172,34 +234,65 @@ impl Fleet {
     }
 }
 
-type Shared = State<(Arc<Mutex<Site>>, Vec<u8>)>;
+#[derive(Clone)]
+struct Server {
+    site: Arc<Mutex<Site>>,
+    authority: Arc<Authority>,
+    root: Vec<u8>,
+}
 
-async fn enrol(State((site, root)): Shared, body: Bytes) -> (StatusCode, Vec<u8>) {
+async fn perhaps_hostile(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let hostile = server.site.lock().unwrap().hostile.clone();
+    match hostile.and_then(|hostile| hostile(request.uri().path())) {
+        Some(response) => response,
+        None => next.run(request).await,
+    }
+}
+
+async fn enrol(State(server): State<Server>, body: Bytes) -> (StatusCode, Vec<u8>) {
     let Ok(request) = verify_enrol(&body) else {
         return (StatusCode::BAD_REQUEST, b"bad request".to_vec());
     };
-    if request.token != TOKEN {
-        return (StatusCode::FORBIDDEN, b"the token is wrong".to_vec());
+    let mut site = server.site.lock().unwrap();
+    if site.closed {
+        return (StatusCode::SERVICE_UNAVAILABLE, vec![]);
     }
-    let mut site = site.lock().unwrap();
-    let key = site.keys.entry(request.device).or_insert(request.public_key.clone());
-    if *key != request.public_key {
-        return (StatusCode::CONFLICT, b"taken".to_vec());
+    if site.revoked.contains(&request.device) {
+        return (StatusCode::FORBIDDEN, b"this device was revoked".to_vec());
     }
+    let known = site.keys.get(&request.device).cloned();
+    let invited = request.secret.as_ref().is_some_and(|secret| secret.0 == SECRET);
+    match known {
+        Some(key) if key != request.public_key => return (StatusCode::CONFLICT, b"taken".to_vec()),
+        None if !invited => return (StatusCode::UNAUTHORIZED, b"unknown token".to_vec()),
+        _ => site.keys.insert(request.device.clone(), request.public_key.clone()),
+    };
+    let validity = Validity(now() - 60, now() + site.lifetime);
+    let certificate = server.authority.device(&request.certificate_request, validity);
+    site.enrolled.push((request, certificate.clone()));
     let answer = EnrolResponse {
         fleet: "test".parse().unwrap(),
-        broker: "127.0.0.1:1".to_string(),
-        password: "secret".to_string(),
-        root,
+        broker: site.broker.clone(),
+        root: server.root.clone(),
+        certificate,
+        authorities: vec![ByteBuf::from(server.authority.der())],
+        expires: validity.1,
     };
     (StatusCode::OK, envelope::seal(&answer))
 }
 
-async fn file(State((site, _)): Shared, uri: Uri, headers: HeaderMap) -> (StatusCode, Vec<u8>) {
-    let mut site = site.lock().unwrap();
+async fn file(
+    State(server): State<Server>,
+    ConnectInfo(Shown(shown)): ConnectInfo<Shown>,
+    uri: Uri,
+) -> (StatusCode, Vec<u8>) {
+    let mut site = server.site.lock().unwrap();
     site.asked.push(uri.path().to_string());
-    // "pi-1:secret"
-    let authorised = headers.get("authorization").is_some_and(|it| it == "Basic cGktMTpzZWNyZXQ=");
+    let is_his = |certificate: &[u8]| {
+        let found = site.enrolled.iter().find(|(_, given)| given == certificate);
+        found.is_some_and(|(request, _)| !site.revoked.contains(&request.device))
+    };
+    let authorised = shown.is_some_and(|certificate| is_his(&certificate));
     match (site.closed, authorised, site.files.get(uri.path())) {
         (true, ..) => (StatusCode::SERVICE_UNAVAILABLE, vec![]),
         (_, false, _) => (StatusCode::UNAUTHORIZED, vec![]),
