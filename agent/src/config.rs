@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use tidegate_wire::invitation::{Invitation, InvalidTicket};
+use tidegate_wire::invitation::{InvalidTicket, Invitation};
 use tidegate_wire::{DeviceId, Labels};
 
 /// Everything that an operator decides about one agent.
@@ -244,9 +244,8 @@ impl Config {
         let Some(path) = &self.enrol_token_file else { return Ok(self.enrol_token.clone()) };
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        let invitation: Invitation = text
-            .parse()
-            .map_err(|error| ConfigError::Invitation { path: path.clone(), error })?;
+        let invitation: Invitation =
+            text.parse().map_err(|error| ConfigError::Invitation { path: path.clone(), error })?;
         if is_https(&invitation.controller) {
             return Ok(Some(invitation));
         }

@@ -192,6 +192,12 @@ impl Controller {
         self.client.publish(topic.name(&fleet()), payload.to_string(), options).await.unwrap();
     }
 
+    /// The next message, which must be this one.
+    async fn saw_next(&mut self, topic: &Topic, payload: &str) {
+        let seen = within(payload, self.seen.recv()).await.unwrap();
+        assert_eq!(seen, (topic.name(&fleet()), payload.as_bytes().to_vec()));
+    }
+
     async fn saw(&mut self, topic: &Topic, payload: &str) {
         let wanted = (topic.name(&fleet()), payload.as_bytes().to_vec());
         within(payload, async { while self.seen.recv().await.unwrap() != wanted {} }).await;
@@ -272,4 +278,67 @@ async fn a_device_that_is_gone_is_said_to_be_gone() {
     runtime.shutdown_background();
     controller.saw(&status(), "gone").await;
     controller.task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_certificate_is_shown_at_once_and_nothing_is_lost() {
+    let broker = Broker::start(any_port()).await;
+    let mut entrance = Entrance::to(broker.address).await;
+    let mut controller = Controller::start(broker.address).await;
+    let (first, shown_first) = entrance.door(Validity::present());
+    let mut agent = Agent::with(first);
+    agent.until(&LinkEvent::Up).await;
+    assert_eq!(within("the first", entrance.seen.recv()).await, Some(shown_first));
+
+    agent.publish(&status(), "just before", Keep::Retain);
+    let (second, shown_second) = entrance.door(Validity::present());
+    agent.link.uplink().replace_door(second).unwrap();
+    assert!(matches!(agent.next().await, LinkEvent::Down { .. }));
+    agent.until(&LinkEvent::Up).await;
+    assert_eq!(within("the second", entrance.seen.recv()).await, Some(shown_second));
+    // It said goodbye: the will is not published, and what was handed over is.
+    agent.publish(&status(), "just after", Keep::Retain);
+    controller.saw_next(&status(), "just before").await;
+    controller.saw_next(&status(), "just after").await;
+    controller.say(&directive(), "go").await;
+    assert_eq!(agent.message().await, (directive(), b"go".to_vec()));
+    // It ends for good, too.
+    within("the end", agent.link.close()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_not_the_fleets_is_not_talked_to() {
+    let broker = Broker::start(any_port()).await;
+    let mut entrance = Entrance::to(broker.address).await;
+    let own = &entrance.authority;
+    let cases = [
+        (Entrance::shows(&Authority::new(), own, &["127.0.0.1"]), "this fleet's authority"),
+        (Entrance::shows(own, own, &["broker.example"]), "not for 127.0.0.1"),
+        // The broker turns the device down.
+        (Entrance::shows(own, &Authority::new(), &["127.0.0.1"]), "this device's certificate"),
+    ];
+    for (config, expected) in cases {
+        entrance.front.replace(config);
+        let mut agent = Agent::start(&entrance);
+        let LinkEvent::Down { why } = agent.next().await else { panic!("it is up: {expected}") };
+        assert!(why.contains(expected), "{why}");
+        agent.link.close().await;
+    }
+    assert!(entrance.seen.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_ended_is_named_as_the_reason() {
+    let broker = Broker::start(any_port()).await;
+    let entrance = Entrance::to(broker.address).await;
+    let ended = Validity(authority::now() - 7_200, authority::now() - 3_600);
+    let mut agent = Agent::with(entrance.door(ended).0);
+    let LinkEvent::Down { why } = agent.next().await else { panic!("it is up") };
+    assert!(why.contains("certificate has expired"), "{why}");
+    // A name that nobody knows is tried again too.
+    let (mut door, _) = entrance.door(Validity::present());
+    door.broker = "broker.invalid:8883".to_string();
+    let mut agent = Agent::with(door);
+    assert!(matches!(agent.next().await, LinkEvent::Down { .. }));
+    assert!(matches!(agent.next().await, LinkEvent::Down { .. }));
 }

@@ -269,7 +269,10 @@ fn check_says_what_is_wrong_and_touches_nothing() {
     let text = fs::read_to_string(&config).unwrap();
     let cases = [
         (text.replace("device =", "devise ="), "unknown field `devise`"),
-        (format!("controller = \"http://c:1\"\n{text}"), "`controller` must be an address as in https://"),
+        (
+            format!("controller = \"http://c:1\"\n{text}"),
+            "`controller` must be an address as in https://",
+        ),
         (text.replace("tgd1.", "tgp1."), "is no invitation: it does not begin with `tgd1.`"),
         (format!("log = \"a=b=c\"\n{text}"), "`log` is \"a=b=c\", which is no filter"),
         (text.replace("127.0.0.1:0", "localhost"), "listen"),

@@ -102,8 +102,15 @@ impl MqttLink {
             comes_back: AtomicBool::new(false),
         };
         let uplink = Arc::new(uplink);
-        let poller =
-            Poller { door, fleet, device, last_will, uplink: Arc::clone(&uplink), events, last_word };
+        let poller = Poller {
+            door,
+            fleet,
+            device,
+            last_will,
+            uplink: Arc::clone(&uplink),
+            events,
+            last_word,
+        };
         Ok(Self { uplink, poller: tokio::spawn(poller.run()) })
     }
 
@@ -371,6 +378,16 @@ fn end_of(error: ConnectionError) -> End {
             );
             End::Lost { why }
         }
-        other => End::Lost { why: tls::explain(&other).unwrap_or_else(|| other.to_string()) },
+        other => End::Lost { why: why(&other) },
     }
+}
+
+/// Why a connection was lost, for people.
+fn why(error: &ConnectionError) -> String {
+    let cause: &(dyn std::error::Error + 'static) = match error {
+        // It does not name its source.
+        ConnectionError::MqttState(StateError::Deserialization(cause)) => cause,
+        other => other,
+    };
+    tls::explain(cause).unwrap_or_else(|| error.to_string())
 }

@@ -79,6 +79,8 @@ fn of_alert(alert: AlertDescription) -> String {
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::UnknownCA
+        // What a stack says of a certificate that an authority of the same name did not sign.
+        | AlertDescription::DecryptError
         | AlertDescription::AccessDenied => {
             format!("it does not accept this device's certificate ({alert:?})")
         }
