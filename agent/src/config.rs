@@ -84,11 +84,14 @@ pub struct DownloadsConfig {
 /// Reads an invitation's line. What is wrong with it is said without showing it.
 fn invitation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Invitation>, D::Error> {
     let line = String::deserialize(deserializer)?;
-    line.parse().map(Some).map_err(|error: InvalidTicket| D::Error::custom(no_invitation(error)))
+    let parsed: Result<Invitation, InvalidTicket> = line.parse();
+    parsed
+        .map(Some)
+        .map_err(|error| D::Error::custom(format_args!("`enrol_token` {}", no_invitation(error))))
 }
 
 fn no_invitation(error: InvalidTicket) -> String {
-    format!("is no invitation: {error}. `tidegate device token` prints one, in one line")
+    format!("this is no invitation: {error}. `tidegate device token` prints one, in one line")
 }
 
 /// Whether this is an address that an agent talks to.
@@ -162,7 +165,7 @@ pub enum ConfigError {
         problem: String,
     },
     /// The token file holds no invitation.
-    #[error("{}: this {}", path.display(), no_invitation(*error))]
+    #[error("{}: {}", path.display(), no_invitation(*error))]
     Invitation {
         /// Which file.
         path: PathBuf,
@@ -197,10 +200,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the file and the key.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::Syntax {
-            path: path.to_path_buf(),
-            line: line_of(text, error.span().map_or(0, |span| span.start)),
-            problem: without_tokens(error.message()),
+        let mut config: Self = toml::from_str(text).map_err(|error| {
+            let (line, key) = place(text, error.span().map_or(0, |span| span.start));
+            let problem = without_tokens(&format!("{key}{}", error.message()));
+            ConfigError::Syntax { path: path.to_path_buf(), line, problem }
         })?;
         if let Some(controller) = &mut config.controller {
             *controller = controller.trim_end_matches('/').to_string();
@@ -255,19 +258,30 @@ impl Config {
     }
 }
 
-/// The number, from 1, of the line with the byte at `offset`.
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+/// The number, from 1, of the line with the byte at `offset`, and the key that it begins with. What
+/// follows the key is not shown.
+fn place(text: &str, offset: usize) -> (usize, String) {
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.matches('\n').count();
+    let key = text.lines().nth(line).and_then(|line| line.split_once('='));
+    let key = key.map(|(key, _)| format!("`{}`: ", key.trim())).unwrap_or_default();
+    (line + 1, key)
 }
 
 /// A parser's message, in which a token may be quoted that stands in a wrong place.
 fn without_tokens(message: &str) -> String {
-    let mut parts = message.split("tgd1.");
-    let mut text = parts.next().unwrap_or_default().to_string();
-    for part in parts {
-        let is_token = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-        text.push_str("tgd1.***");
-        text.push_str(part.trim_start_matches(is_token));
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let mut text = message.to_string();
+    for prefix in ["tgd1.", "tgp1."] {
+        let mut parts = text.split(prefix);
+        let mut hidden = parts.next().unwrap_or_default().to_string();
+        for part in parts {
+            let rest = part.trim_start_matches(is_token);
+            hidden.push_str(prefix);
+            hidden.push_str(if rest.len() < part.len() { "***" } else { "" });
+            hidden.push_str(rest);
+        }
+        text = hidden;
     }
     text
 }
@@ -393,6 +407,7 @@ mod tests {
             format!("{LEAST}enrol_token = \"{line}\" x\n"),
             format!("{LEAST}\"{line}\" = 1\n"),
             format!("{LEAST}enrol_token = [\"{line}\"]\n"),
+            format!("{LEAST}worker_threads = \"{}\"\n", line.replace("tgd1", "tgp1")),
         ];
         for text in cases {
             let error = Config::parse(&text, Path::new("agent.toml")).unwrap_err();

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tidegate_wire::{DeviceId, Digest};
 
 use crate::clock::Backoff;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::enrol::{AskError, Errand};
 use crate::link::Door;
 use crate::link::mqtt::{BadBroker, MqttUplink};
+use crate::serving::Metrics;
 use crate::store::files::StoreError;
 use crate::store::identity::{Enrolment, Identity};
 use crate::tls::{TimeFloor, TlsError};
@@ -42,6 +44,29 @@ pub struct Renewal {
     config: Config,
     parts: Parts,
     backoff: Backoff,
+    figures: Figures,
+}
+
+/// What Prometheus is told.
+#[derive(Debug, Default)]
+struct Figures {
+    expires: Gauge,
+    failures: Gauge,
+    refused: Gauge,
+}
+
+impl Figures {
+    fn register(&self, metrics: &Metrics) {
+        let Self { expires, failures, refused } = self;
+        metrics.register(|registry| {
+            let text = "When the device's certificate ends, Unix seconds";
+            registry.register("certificate_expires", text, expires.clone());
+            let text = "Renewals of the certificate that failed since the last that did not";
+            registry.register("certificate_renewals_failed", text, failures.clone());
+            let text = "Whether the controller gives this device no certificate any more";
+            registry.register("certificate_refused", text, refused.clone());
+        });
+    }
 }
 
 /// Why there is no new certificate.
@@ -49,6 +74,8 @@ pub struct Renewal {
 enum RenewalError {
     #[error(transparent)]
     Ask(#[from] AskError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("the controller answered for fleet {sent}, this device belongs to {ours}")]
     Fleet { ours: String, sent: String },
     #[error(transparent)]
@@ -63,15 +90,18 @@ enum RenewalError {
 
 impl Renewal {
     /// The renewal of an enrolled device's certificate.
-    pub fn new(config: &Config, parts: Parts) -> Self {
+    pub fn new(config: &Config, parts: Parts, metrics: &Metrics) -> Self {
         let backoff = Backoff::new(RETRY.0, RETRY.1);
-        Self { config: config.clone(), parts, backoff }
+        let figures = Figures::default();
+        figures.register(metrics);
+        Self { config: config.clone(), parts, backoff, figures }
     }
 
     /// Renews whenever it is time. Never ends.
     pub async fn run(mut self) {
         loop {
             let Some(enrolment) = self.parts.identity.enrolment().cloned() else { return };
+            self.figures.expires.set(i64::try_from(enrolment.expires).unwrap_or(i64::MAX));
             let due = due(&enrolment);
             let now = self.parts.floor.now();
             if now < due {
@@ -81,6 +111,8 @@ impl Renewal {
             let wait = match self.renew(&enrolment).await {
                 Ok(()) => {
                     self.backoff.reset();
+                    self.figures.failures.set(0);
+                    self.figures.refused.set(0);
                     // A controller that gives out what has ended already is not asked in a storm.
                     RETRY.0
                 }
@@ -93,8 +125,19 @@ impl Renewal {
     /// Once. The new certificate is on disk before it is shown to anybody.
     async fn renew(&mut self, enrolment: &Enrolment) -> Result<(), RenewalError> {
         let Self { config, parts, .. } = self;
-        let errand = Errand::known(config, enrolment);
-        let answer = errand.ask(config, &parts.identity, &parts.floor).await?;
+        let mut errand = Errand::known(config, enrolment);
+        let answer = match errand.ask(config, &parts.identity, &parts.floor).await {
+            Err(error) if error.status() == Some(401) => {
+                // It does not know this device: removed, or it lost its memory. If there is an
+                // invitation, that lets it in again.
+                errand.secret = config.invitation()?.map(|invitation| invitation.secret);
+                if errand.secret.is_none() {
+                    return Err(error.into());
+                }
+                errand.ask(config, &parts.identity, &parts.floor).await?
+            }
+            answer => answer?,
+        };
         if answer.fleet != enrolment.fleet {
             let (ours, sent) = (enrolment.fleet.to_string(), answer.fleet.to_string());
             return Err(RenewalError::Fleet { ours, sent });
@@ -117,6 +160,8 @@ impl Renewal {
             RenewalError::Ask(error) => error.status(),
             _ => None,
         };
+        self.figures.failures.inc();
+        self.figures.refused.set(i64::from(status == Some(403)));
         if status == Some(403) {
             tracing::error!(
                 "the controller gives device {device} no new certificate: {error}. Models go on \

@@ -167,7 +167,8 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
         upstream: upstream.clone(),
         link: link.uplink(),
     };
-    let renewing = tokio::spawn(Renewal::new(&config, parts).run());
+    let renewing = Renewal::new(&config, parts, api.serving.metrics());
+    let renewing = tokio::spawn(renewing.run());
     let parts = Parts {
         store,
         trusted,

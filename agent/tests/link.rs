@@ -2,15 +2,14 @@
 #![allow(missing_docs)]
 
 mod authority;
+mod broker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use authority::{Authority, Clients, Front, Validity, door};
 
-use mqtt5::broker::config::{BrokerConfig, StorageConfig};
-use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
+use broker::{Broker, any_port, within};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, PublishOptions};
 use tidegate_agent::link::mqtt::{MqttConfig, MqttLink};
@@ -19,7 +18,6 @@ use tidegate_agent::store::identity::Identity;
 use tidegate_agent::tls::{self, TimeFloor};
 use tidegate_wire::topic::Topic;
 use tidegate_wire::{DeviceId, FleetId};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -37,45 +35,6 @@ fn status() -> Topic {
 
 fn directive() -> Topic {
     Topic::Directive("digits".parse().unwrap())
-}
-
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let limit = Duration::from_secs(30);
-    tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("{what} never came"))
-}
-
-struct Broker {
-    address: SocketAddr,
-    shutdown: BrokerShutdownHandle,
-    task: JoinHandle<()>,
-    _folder: tempfile::TempDir,
-}
-
-impl Broker {
-    /// A broker that knows nothing yet. Port 0 chooses a free one.
-    async fn start(listen: SocketAddr) -> Self {
-        let probe = TcpListener::bind(listen).await.unwrap();
-        let address = probe.local_addr().unwrap();
-        drop(probe);
-        let folder = tempfile::tempdir().unwrap();
-        let storage = StorageConfig::new().with_base_dir(folder.path().into());
-        let config = BrokerConfig::new().with_bind_address(address).with_storage(storage);
-        let mut broker = MqttBroker::with_config(config).await.unwrap();
-        let shutdown = broker.shutdown_handle();
-        let mut ready = broker.ready_receiver();
-        let task = tokio::spawn(async move { broker.run().await.unwrap() });
-        within("the broker", ready.wait_for(|ready| *ready)).await.unwrap();
-        Self { address, shutdown, task, _folder: folder }
-    }
-
-    async fn stop(self) {
-        self.shutdown.shutdown();
-        within("the broker's end", self.task).await.unwrap();
-    }
-}
-
-fn any_port() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
 }
 
 /// The way in to a broker: TLS, and only for devices of the authority.

@@ -7,108 +7,25 @@ mod device;
 mod digits;
 mod disk;
 mod fleet;
+mod program;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::net::TcpListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use client::Client;
-use device::{Application, Device, gates};
-use digits::{request, slot, stream};
+use device::{Device, gates};
+use digits::slot;
 use disk::SmallDisk;
 use fleet::Fleet;
-use rustix::process::{Pid, Signal, kill_process};
+use program::{Agent, committed, configure, nobody, run};
+use rustix::process::{Signal, kill_process};
 use tidegate_agent::store::Store;
 use tidegate_agent::store::backlog::Backlog;
 use tidegate_agent::store::spool::{Sender, SpoolLimits};
 use tidegate_lifecycle::{Record, Stage, Stop};
-use tidegate_wire::invitation::{Invitation, Secret};
 use tidegate_wire::report::{Body, Report, Window};
-use tidegate_wire::{Digest, State, envelope};
-
-/// Writes a configuration beside the data folder.
-fn configure(folder: &Path, invitation: &Invitation) -> PathBuf {
-    let text = format!(
-        "device = \"pi-1\"\ndata_dir = {folder:?}\nenrol_token = \"{}\"\n\
-         [api]\nlisten = \"127.0.0.1:0\"\n",
-        invitation.text()
-    );
-    let path = folder.with_extension("toml");
-    fs::write(&path, text).unwrap();
-    path
-}
-
-/// Of a controller that nobody runs.
-fn nobody() -> Invitation {
-    Invitation {
-        controller: "https://127.0.0.1:1".to_string(),
-        authority: Digest::of(b"nobody's"),
-        root: Digest::of(b"nobody's"),
-        secret: Secret(b"secret".to_vec()),
-    }
-}
-
-fn command(config: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-agent"));
-    command.arg("--config").arg(config).stdin(Stdio::null()).env_remove("RUST_BACKTRACE");
-    command
-}
-
-/// Runs it to its end, which must come by itself.
-fn run(config: &Path, argument: &str) -> Output {
-    let arguments = [argument].into_iter().filter(|argument| !argument.is_empty());
-    command(config).args(arguments).output().unwrap()
-}
-
-/// A running agent; killed if the test forgets it.
-struct Agent {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Agent {
-    /// Starts it, and waits until it says where it listens.
-    fn start(config: &Path) -> Self {
-        let mut child = command(config).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let address = loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it listened");
-            if let Some((_, address)) = line.split_once("listens on http://") {
-                break address.trim().parse().unwrap();
-            }
-        };
-        // Read on, or a full pipe would hold it up.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, address }
-    }
-
-    fn answer(&self) -> u16 {
-        let question = request(&stream()[0]);
-        let mut client = Client::new(self.address);
-        client.post("/v2/models/digits/infer", "", question.as_bytes()).status
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    /// Asks it to stop; returns its exit code.
-    fn stop(mut self) -> Option<i32> {
-        kill_process(self.pid(), Signal::TERM).unwrap();
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use tidegate_wire::{State, envelope};
 
 fn record(data: &Path) -> Record {
     let store = Store::open(data).unwrap();
@@ -130,18 +47,6 @@ fn spooled_windows(data: &Path) -> Vec<Window> {
         Body::Transition(_) => None,
     });
     windows.collect()
-}
-
-/// A data folder on which 1.0.0 was committed.
-async fn committed(fleet: &mut Fleet, data: &Path) {
-    let first = slot("1.0.0", gates());
-    fleet.release(&first);
-    let mut device = Device::start(fleet, data).await;
-    let application = Application::start(&device.serving);
-    device.direct(fleet, 1, &first).await;
-    device.reached(State::Committed).await;
-    application.stop().await;
-    device.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,7 +42,6 @@ async fn both(fleet: &Fleet, base: &str) -> [UpstreamError; 2] {
     let pinned = tls::Authority::Pinned(fleet.authority.fingerprint());
     let known = tls::Authority::Known(vec![fleet.authority.der()]);
     let floor = TimeFloor::default();
-    [&pinned, &known].map(|authority| (authority.clone(), floor.clone()));
     let first = ask(base, &pinned, &floor).await.unwrap_err();
     let second = ask(base, &known, &floor).await.unwrap_err();
     [first, second]
@@ -133,11 +132,7 @@ async fn another_name_and_an_expired_certificate_are_told_apart() {
     fleet.shows(&fleet.authority, &["controller.example"], Validity::present());
     for error in both(&fleet, &fleet.base).await {
         let text = error.to_string();
-        assert!(
-            text.contains("for DnsName(\"controller.example\")")
-                || text.contains("for controller.example"),
-            "{text}"
-        );
+        assert!(text.contains("controller.example"), "{text}");
         assert!(text.contains("not for 127.0.0.1"), "{text}");
     }
     fleet.shows(&fleet.authority, &["127.0.0.1"], Validity(now() - 7_200, now() - 3_600));

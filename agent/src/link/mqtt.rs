@@ -245,7 +245,8 @@ impl Poller {
             if self.events.send(event).await.is_err() {
                 return;
             }
-            tokio::time::sleep(wait).await;
+            // A new certificate may be what was missing.
+            let _ = tokio::time::timeout(wait, self.door.changed()).await;
         }
     }
 

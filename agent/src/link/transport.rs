@@ -8,6 +8,7 @@ use rumqttc::NetworkOptions;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -25,19 +26,28 @@ pub struct Door {
 
 /// The door to use for the next connection; replaced when the device gets a new certificate.
 #[derive(Debug, Clone)]
-pub(super) struct CurrentDoor(Arc<Mutex<Door>>);
+pub(super) struct CurrentDoor {
+    door: Arc<Mutex<Door>>,
+    changed: Arc<Notify>,
+}
 
 impl CurrentDoor {
     pub(super) fn new(door: Door) -> Self {
-        Self(Arc::new(Mutex::new(door)))
+        Self { door: Arc::new(Mutex::new(door)), changed: Arc::default() }
     }
 
     pub(super) fn replace(&self, door: Door) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = door;
+        *self.door.lock().unwrap_or_else(PoisonError::into_inner) = door;
+        self.changed.notify_one();
     }
 
     pub(super) fn get(&self) -> Door {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.door.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it was replaced, if that was not waited for before.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Connects to `address`, which is the door's, and listens to the last word.
