@@ -15,6 +15,7 @@ use tidegate_controller::api::types::{DeviceTokenRequest, RolloutStart};
 use tidegate_controller::client::Client;
 use tidegate_controller::demo::{Device, Feeder, Stream, write_model};
 use tidegate_controller::{BrokerConfig, ServeConfig, Server, cli};
+use tidegate_wire::invitation::Pass;
 
 const STARTS: usize = 20;
 const REQUESTS: usize = 50_000;
@@ -84,12 +85,12 @@ async fn committed(folder: &Path) -> (Server, Device) {
     let init = cli::trust::initialise(&data, "bench".parse().unwrap(), &keys).unwrap();
     let config = ServeConfig::new(data, loopback, BrokerConfig::Embedded { listen: loopback });
     let server = Server::start(config).await.unwrap();
-    let url = format!("http://{}", server.http_address());
-    let client = Client::new(&url, Some(init.admin_token)).unwrap();
+    let controller = server.url().to_owned();
+    let client = Client::new(&Pass { controller, ..init.pass }).unwrap();
     let labels = Default::default();
     let request = DeviceTokenRequest { labels, uses: 1, expires_seconds: 600, why: String::new() };
     let token = client.device_token(&request).await.unwrap().token;
-    let mut device = Device::prepare(folder, 1, &url, &token).unwrap();
+    let mut device = Device::prepare(folder, 1, server.url(), &token).unwrap();
     device.start(&agent()).unwrap();
     let mut feeder = Feeder::new(Stream::read().unwrap().into(), 0, 100);
     feeder.ask(device.url().await.unwrap());

@@ -1,26 +1,30 @@
-//! Reports per second through the embedded broker into telemetry, acknowledged: the whole way from
-//! a device's publish to the controller's flushed commit and back.
+//! Reports per second through the front door and the embedded broker into telemetry, acknowledged: the
+//! whole way from a device's publish over TLS to the controller's flushed commit and back.
 //!
 //! `cargo bench -p tidegate-controller --bench ingest`
+
+#[path = "../tests/newcomer/mod.rs"]
+mod newcomer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::Packet;
-use rumqttc::{AsyncClient, Event, MqttOptions, PublishOptions};
+use rumqttc::{AsyncClient, Event, PublishOptions};
 use tidegate_controller::api::types::DeviceTokenRequest;
 use tidegate_controller::cli::trust;
 use tidegate_controller::client::Client;
 use tidegate_controller::{BrokerConfig, ServeConfig, Server};
 use tidegate_drift::{LatencySummary, NumericReference, NumericSummary, OutputSummary};
-use tidegate_trust::{SigningKey, sign_enrol};
-use tidegate_wire::enrol::{EnrolRequest, EnrolResponse};
 use tidegate_wire::envelope;
+use tidegate_wire::invitation::{Invitation, Pass};
 use tidegate_wire::report::{Ack, Body, Report, Transition, Window};
 use tidegate_wire::topic::Topic;
-use tidegate_wire::{ArtifactRef, DeviceId, Digest, FleetId, Generation, State};
+use tidegate_wire::{ArtifactRef, Digest, FleetId, Generation, State};
 use tokio::sync::Semaphore;
+
+use newcomer::{Member, Newcomer};
 
 /// Devices that report at once.
 const DEVICES: u64 = 16;
@@ -47,19 +51,20 @@ async fn run() {
     let founded = trust::initialise(&data, "bench".parse().unwrap(), &keys).unwrap();
     let loopback = ([127, 0, 0, 1], 0).into();
     let broker = BrokerConfig::Embedded { listen: loopback };
-    let server = Server::start(ServeConfig::new(data, loopback, broker)).await.unwrap();
+    let mut config = ServeConfig::new(data, loopback, broker);
+    config.door.device_kib_per_second_max = 0;
+    let server = Server::start(config).await.unwrap();
     server.connected().await;
-    let url = format!("http://{}", server.http_address());
-    let client = Client::new(&url, Some(founded.admin_token)).unwrap();
-    let devices = enrol(&url, &client).await;
+    let controller = server.url().to_owned();
+    let client = Client::new(&Pass { controller, ..founded.pass }).unwrap();
+    let devices = enrol(&client).await;
     for (spool, (name, count, body)) in ROUNDS.into_iter().enumerate() {
         let started = Instant::now();
         let mut sending = Vec::new();
-        for (id, password) in devices.clone() {
-            let address = server.broker_address();
-            sending.push(tokio::spawn(async move {
-                send(address, &id, &password, spool as u64, count, body()).await
-            }));
+        for device in devices.clone() {
+            sending.push(tokio::spawn(
+                async move { send(&device, spool as u64, count, body()).await },
+            ));
         }
         let mut bytes = 0;
         for device in sending {
@@ -74,46 +79,26 @@ async fn run() {
     server.stop().await;
 }
 
-async fn enrol(url: &str, client: &Client) -> Vec<(DeviceId, String)> {
+async fn enrol(client: &Client) -> Vec<Member> {
     let labels = Default::default();
     let why = "a benchmark".to_owned();
     let wish = DeviceTokenRequest { labels, uses: DEVICES as u32, expires_seconds: 60, why };
     let token = client.device_token(&wish).await.unwrap().token;
+    let invitation: Invitation = token.parse().unwrap();
     let mut devices = Vec::new();
     for n in 0..DEVICES {
-        let key = SigningKey::from_seed(&[n as u8 + 1; 32]);
-        let device: DeviceId = format!("device-{n}").parse().unwrap();
-        let request = EnrolRequest {
-            device: device.clone(),
-            labels: Default::default(),
-            public_key: key.public().as_bytes().to_vec(),
-            token: token.clone(),
-            agent: "0.1.0".into(),
-        };
-        let post = reqwest::Client::new().post(format!("{url}/v1/enrol"));
-        let answer = post.body(sign_enrol(&key, &request)).send().await.unwrap();
-        let answer: EnrolResponse = envelope::open(&answer.bytes().await.unwrap()).unwrap();
-        devices.push((device, answer.password));
+        devices.push(Newcomer::new(&format!("device-{n}")).join(&invitation).await);
     }
     devices
 }
 
 /// Sends `count` reports and waits until every one is acknowledged. Returns the size of one.
-async fn send(
-    address: std::net::SocketAddr,
-    id: &DeviceId,
-    password: &str,
-    spool: u64,
-    count: u64,
-    body: Body,
-) -> usize {
+async fn send(device: &Member, spool: u64, count: u64, body: Body) -> usize {
     let fleet: FleetId = "bench".parse().unwrap();
-    let mut options = MqttOptions::new(id.as_str(), (address.ip().to_string(), address.port()));
-    options.set_credentials(id.as_str().to_owned(), password.to_owned());
-    options.set_outgoing_inflight_upper_limit(64);
+    let mut options = device.mqtt(&device.answer.broker);
     options.set_max_packet_size(Some(1 << 20));
     let (client, mut events) = AsyncClient::builder(options).capacity(256).build();
-    let (device, publisher, name) = (id.clone(), client.clone(), fleet.clone());
+    let (device, publisher, name) = (device.id.clone(), client.clone(), fleet.clone());
     // Nothing is sent before the subscription stands, or the first acknowledgement may be missed.
     let open = Arc::new(Semaphore::new(0));
     let room = Arc::clone(&open);

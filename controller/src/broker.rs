@@ -1,9 +1,10 @@
 //! The embedded MQTT broker: the crate `mqtt5` with our rules of who may do what.
 //!
-//! A device's user name and client id are its device id, its password is checked against the
-//! journal's state. It may publish and subscribe to its own topics only. The controller's own
-//! session has a credential that is drawn at the start and never leaves the process. Retained
-//! messages and sessions lie in files and survive a restart.
+//! It listens on the loopback interface only, and admits whom the front door ([`crate::door`]) has
+//! recognised: a device's user name and client id must be the id in the certificate that it showed
+//! there. A device may publish and subscribe to its own topics only. The controller's own session
+//! has a credential that is drawn at the start and never leaves the process. Retained messages and
+//! sessions lie in files and survive a restart.
 
 #[cfg(test)]
 mod tests;
@@ -13,11 +14,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::broker::config::{BrokerConfig, StorageConfig};
+use mqtt5::broker::resource_monitor::ResourceLimits;
 use mqtt5::broker::router::MessageRouter;
 use mqtt5::broker::{BrokerShutdownHandle, DynamicStorage, MqttBroker, StorageBackend};
 use mqtt5::packet::connect::ConnectPacket;
@@ -31,6 +33,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::clock;
+use crate::door::Guests;
 use crate::state::Ledger;
 
 /// The user name and client id of the controller's own session. No device id may be this, since
@@ -51,25 +54,18 @@ const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Shutting down takes at most 5 s in `mqtt5`; this is for what it does not bound.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where it listens: a free port that only this machine reaches.
+const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+
 /// Why the broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// Another program has the port, or the address is not this machine's.
-    #[error("the embedded broker cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    /// There is no free port.
+    #[error("the embedded broker cannot listen on this machine's loopback interface: {0}")]
+    Listen(io::Error),
     /// The broker itself failed.
-    #[error("the embedded broker on {address} failed: {what}")]
-    Failed {
-        /// Its address.
-        address: SocketAddr,
-        /// What it said.
-        what: String,
-    },
+    #[error("the embedded broker failed: {0}")]
+    Failed(String),
 }
 
 /// What the controller's own session logs in with.
@@ -88,9 +84,9 @@ impl Credential {
     }
 }
 
-/// An embedded broker that can be stopped and started again on the same port.
+/// An embedded broker that can be stopped and started again.
 pub struct Broker {
-    address: SocketAddr,
+    address: RwLock<SocketAddr>,
     folder: PathBuf,
     rules: Arc<Rules>,
     running: Mutex<Option<Running>>,
@@ -104,27 +100,27 @@ struct Running {
 }
 
 impl Broker {
-    /// Starts a broker that keeps its files in `folder`. With port 0 a free one is chosen, and kept
-    /// for restarts.
+    /// Starts a broker that keeps its files in `folder`.
     ///
     /// # Errors
-    /// [`BrokerError`] names the address.
+    /// [`BrokerError`] says what is wrong.
     pub async fn start(
-        listen: SocketAddr,
         folder: &Path,
         fleet: FleetId,
         ledger: Arc<Ledger>,
+        guests: Arc<Guests>,
         credential: &Credential,
     ) -> Result<Self, BrokerError> {
         let controller = Digest::of(credential.password.as_bytes());
-        let rules = Arc::new(Rules { fleet, ledger, controller });
-        let (address, running) = launch(listen, folder, &rules).await?;
-        Ok(Self { address, folder: folder.into(), rules, running: Mutex::new(Some(running)) })
+        let rules = Arc::new(Rules { fleet, ledger, guests, controller });
+        let (address, running) = launch(folder, &rules).await?;
+        let (address, running) = (RwLock::new(address), Mutex::new(Some(running)));
+        Ok(Self { address, folder: folder.into(), rules, running })
     }
 
-    /// Where it listens.
+    /// Where it listens now, on the loopback interface; every restart takes another port.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        *self.address.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends every session, as a network that goes away. Does nothing if it is stopped.
@@ -153,40 +149,37 @@ impl Broker {
         router.unregister_client(device.as_str()).await;
         let Some(storage) = storage else { return Ok(()) };
         let failed = |error: mqtt5::error::MqttError| {
-            let what = format!("the session of {device} cannot be removed: {error}");
-            BrokerError::Failed { address: self.address, what }
+            BrokerError::Failed(format!("the session of {device} cannot be removed: {error}"))
         };
         storage.remove_session(device.as_str()).await.map_err(failed)?;
         storage.remove_queued_messages(device.as_str()).await.map_err(failed)
     }
 
-    /// Starts again on the same port with the same files. Does nothing if it runs.
+    /// Starts again with the same files. Does nothing if it runs.
     ///
     /// # Errors
-    /// [`BrokerError`] if somebody took the port meanwhile.
+    /// [`BrokerError`] says what is wrong.
     pub async fn restart(&self) -> Result<(), BrokerError> {
         let mut running = self.running.lock().await;
         if running.is_none() {
-            *running = Some(launch(self.address, &self.folder, &self.rules).await?.1);
+            let (address, launched) = launch(&self.folder, &self.rules).await?;
+            *self.address.write().unwrap_or_else(PoisonError::into_inner) = address;
+            *running = Some(launched);
         }
         Ok(())
     }
 }
 
-async fn launch(
-    listen: SocketAddr,
-    folder: &Path,
-    rules: &Arc<Rules>,
-) -> Result<(SocketAddr, Running), BrokerError> {
+async fn launch(folder: &Path, rules: &Arc<Rules>) -> Result<(SocketAddr, Running), BrokerError> {
     // Its own error does not say why an address cannot be bound.
-    let probe = tokio::net::TcpListener::bind(listen).await;
-    let failed = |source| BrokerError::Listen { address: listen, source };
-    let address = probe.map_err(failed)?.local_addr().map_err(failed)?;
-    let failed = |what: String| BrokerError::Failed { address, what };
+    let probe = tokio::net::TcpListener::bind(SocketAddr::from(LISTEN)).await;
+    let address = probe.map_err(BrokerError::Listen)?.local_addr().map_err(BrokerError::Listen)?;
     let broker = MqttBroker::with_config(config(address, folder)).await;
     let mut broker = broker
-        .map_err(|error| failed(error.to_string()))?
+        .map_err(|error| BrokerError::Failed(error.to_string()))?
         .with_auth_provider(Arc::clone(rules) as Arc<dyn AuthProvider>);
+    // All sessions come from this machine's address, by way of the door, which has limits of its own.
+    broker.resource_monitor().update_limits(unlimited());
     let shutdown = broker.shutdown_handle();
     let (router, storage) = (broker.router(), broker.storage());
     let mut ready = broker.ready_receiver();
@@ -200,11 +193,22 @@ async fn launch(
     tokio::select! {
         ready = ready.wait_for(|ready| *ready) => match ready {
             Ok(_) => {}
-            Err(_) => return Err(failed("it ended at once".into())),
+            Err(_) => return Err(BrokerError::Failed("it ended at once".into())),
         },
-        Ok(what) = &mut end => return Err(failed(what)),
+        Ok(what) = &mut end => return Err(BrokerError::Failed(what)),
     }
     Ok((address, Running { shutdown, router, storage, task }))
+}
+
+fn unlimited() -> ResourceLimits {
+    ResourceLimits {
+        max_connections: SESSIONS_MAX,
+        max_connections_per_ip: SESSIONS_MAX,
+        max_message_rate_per_client: 0,
+        max_bandwidth_per_client: 0,
+        max_connection_rate: u32::MAX,
+        rate_limit_window: BrokerDuration::from_secs(1),
+    }
 }
 
 fn config(address: SocketAddr, folder: &Path) -> BrokerConfig {
@@ -225,31 +229,29 @@ fn config(address: SocketAddr, folder: &Path) -> BrokerConfig {
 struct Rules {
     fleet: FleetId,
     ledger: Arc<Ledger>,
+    guests: Arc<Guests>,
     /// SHA-256 of the controller's password.
     controller: Digest,
 }
 
 impl Rules {
-    fn admits(&self, connect: &ConnectPacket) -> Result<(), ReasonCode> {
-        let (Some(user), Some(password)) = (&connect.username, &connect.password) else {
+    fn admits(&self, connect: &ConnectPacket, client: SocketAddr) -> Result<(), ReasonCode> {
+        let Some(user) = &connect.username else {
             return Err(ReasonCode::BadUsernameOrPassword);
         };
         if connect.client_id != *user {
             return Err(ReasonCode::ClientIdentifierNotValid);
         }
-        let expected = match user.as_str() {
-            CONTROLLER => Some(self.controller),
-            device => self.password(device),
+        let known = match user.as_str() {
+            CONTROLLER => self.is_controller(connect),
+            device => self.guests.device_at(&client).is_some_and(|it| it.as_str() == device),
         };
-        match expected.is_some_and(|expected| same(&expected, &Digest::of(password))) {
-            true => Ok(()),
-            false => Err(ReasonCode::BadUsernameOrPassword),
-        }
+        known.then_some(()).ok_or(ReasonCode::BadUsernameOrPassword)
     }
 
-    fn password(&self, device: &str) -> Option<Digest> {
-        let device: DeviceId = device.parse().ok()?;
-        self.ledger.state().devices.get(&device).map(|device| device.password)
+    fn is_controller(&self, connect: &ConnectPacket) -> bool {
+        let password = connect.password.as_deref().map(Digest::of);
+        password.is_some_and(|password| same(&self.controller, &password))
     }
 
     fn may_publish(&self, user: Option<&str>, topic: &str) -> Verdict {
@@ -321,11 +323,11 @@ impl AuthProvider for Rules {
         connect: &'a ConnectPacket,
         client: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = mqtt5::error::Result<AuthResult>> + Send + 'a>> {
-        let result = match self.admits(connect) {
+        let result = match self.admits(connect, client) {
             Ok(()) => AuthResult::success_with_user(connect.client_id.clone()),
             Err(code) => {
                 let id: String = connect.client_id.chars().take(64).collect();
-                tracing::info!(id, %client, ?code, "the broker turned a client away");
+                tracing::info!(id, ?code, "the broker turned a client away");
                 AuthResult::fail(code)
             }
         };

@@ -6,19 +6,21 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tidegate_agent::tls::{self, Authority, Credentials, TimeFloor};
+use tidegate_wire::invitation::Pass;
 use tidegate_wire::{DeviceId, Digest, ModelName};
 
 use crate::api::types::{
     AuditPage, BlobStored, DeviceDetail, DeviceList, DeviceTokenRequest, ErrorBody, FleetSummary,
-    Health, IssuedToken, ModelDetail, ModelList, RolloutAct, RolloutCommand, RolloutDetail,
-    RolloutList, RolloutStart,
+    Health, IssuedToken, ModelDetail, ModelList, RevokeDevice, RolloutAct, RolloutCommand,
+    RolloutDetail, RolloutList, RolloutStart,
 };
 
 mod trust;
 mod upload;
 
 /// Where `tidegate serve` listens unless it is told otherwise.
-pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+pub const DEFAULT_URL: &str = "https://127.0.0.1:8080";
 
 /// A name or an address that does not answer is noticed after this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +36,7 @@ const ANSWER_MAX: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address is none.
-    #[error("{url:?} is no http or https address: give one as in --url {DEFAULT_URL}")]
+    #[error("{url:?} is no https address: give one as in --url {DEFAULT_URL}")]
     Url {
         /// What was given.
         url: String,
@@ -100,7 +102,7 @@ impl ClientError {
     }
 }
 
-/// The innermost cause of a failed request: "connection refused" instead of three wrappers.
+/// What a failed request comes down to: "connection refused" instead of three wrappers.
 #[derive(Debug)]
 pub struct Cause(reqwest::Error);
 
@@ -108,6 +110,9 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_timeout() {
             return f.write_str("time is up");
+        }
+        if let Some(told) = tls::explain(&self.0) {
+            return f.write_str(&told);
         }
         let mut cause: &dyn std::error::Error = &self.0;
         while let Some(source) = cause.source() {
@@ -127,7 +132,7 @@ pub type Progress = dyn Fn(u64) + Send + Sync;
 pub struct Client {
     http: reqwest::Client,
     url: Url,
-    token: Option<String>,
+    bearer: String,
 }
 
 impl fmt::Debug for Client {
@@ -136,26 +141,53 @@ impl fmt::Debug for Client {
     }
 }
 
+/// An HTTP client that talks only to servers of the authority with this SHA-256, and shows
+/// `credentials` if there are some.
+///
+/// # Errors
+/// If the credentials cannot be used.
+pub fn http(
+    authority: Digest,
+    credentials: Option<&Credentials>,
+) -> Result<reqwest::Client, HttpError> {
+    let config = tls::client(&Authority::Pinned(authority), credentials, &TimeFloor::default())?;
+    // One provider in the process; who else installed it first does not matter.
+    tls::install_provider();
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(config)
+        .https_only(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+        .build()?;
+    Ok(client)
+}
+
+/// Why there is no HTTP client.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The credentials cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// The client cannot be made.
+    #[error("the HTTP client cannot be made: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
 impl Client {
-    /// A client of the controller at `url`, for example `http://127.0.0.1:8080`. Nothing is sent yet.
+    /// A client of the controller that a pass names, with its secret. It talks to nobody who cannot
+    /// show the pass's authority. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`ClientError::Url`] if it is no http or https address.
-    pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
-        let invalid = || ClientError::Url { url: url.to_owned() };
-        let parsed = Url::parse(url).map_err(|_| invalid())?;
-        if !matches!(parsed.scheme(), "http" | "https") || parsed.host().is_none() {
+    /// [`ClientError::Url`] if the address is no https address.
+    pub fn new(pass: &Pass) -> Result<Self, ClientError> {
+        let invalid = || ClientError::Url { url: pass.controller.clone() };
+        let url = Url::parse(&pass.controller).map_err(|_| invalid())?;
+        if url.scheme() != "https" || url.host().is_none() {
             return Err(invalid());
         }
-        // One provider in the process; who else installed it first does not matter.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|_| invalid())?;
-        Ok(Self { http, url: parsed, token })
+        let http = http(pass.authority, None).map_err(|_| invalid())?;
+        Ok(Self { http, url, bearer: pass.bearer() })
     }
 
     /// The controller's address.
@@ -290,6 +322,20 @@ impl Client {
         Ok(())
     }
 
+    /// `POST /v1/devices/{id}/revoke`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn revoke_device(
+        &self,
+        device: &DeviceId,
+        revoke: &RevokeDevice,
+    ) -> Result<(), ClientError> {
+        let path = format!("v1/devices/{device}/revoke");
+        self.send(&path, self.request(Method::POST, &path).json(revoke)).await?;
+        Ok(())
+    }
+
     /// `POST /v1/device-tokens`.
     ///
     /// # Errors
@@ -320,11 +366,7 @@ impl Client {
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         // Not `Url::join`, which drops the last segment of a base without a slash at its end.
         let url = format!("{}/{path}", self.url.as_str().trim_end_matches('/'));
-        let request = self.http.request(method, url);
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
+        self.http.request(method, url).bearer_auth(&self.bearer)
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -388,14 +430,21 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_wire::invitation::Secret;
+
     use super::*;
+
+    fn pass(controller: &str) -> Pass {
+        let (controller, authority) = (controller.to_owned(), Digest::of(b"authority"));
+        Pass { controller, authority, secret: Secret(vec![7; 32]) }
+    }
 
     #[test]
     fn addresses_are_checked_before_anything_is_sent() {
-        for url in ["", "localhost:8080", "ftp://localhost", "http://", "unix:/x"] {
-            assert!(matches!(Client::new(url, None), Err(ClientError::Url { .. })), "{url}");
+        for url in ["", "localhost:8080", "ftp://localhost", "http://localhost:8080", "unix:/x"] {
+            assert!(matches!(Client::new(&pass(url)), Err(ClientError::Url { .. })), "{url}");
         }
-        assert!(Client::new("https://fleet.example/tidegate", None).is_ok());
+        assert!(Client::new(&pass("https://fleet.example/tidegate")).is_ok());
     }
 
     #[tokio::test]
@@ -403,10 +452,10 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let client = Client::new(&format!("http://{address}"), None).unwrap();
+        let client = Client::new(&pass(&format!("https://{address}"))).unwrap();
         let error = client.fleet().await.unwrap_err();
         assert!(error.is_transient());
-        let expected = format!("no answer from the controller at http://{address}/ (");
+        let expected = format!("no answer from the controller at https://{address}/ (");
         let text = error.to_string();
         assert!(text.starts_with(&expected) && text.contains("tidegate serve"), "{text}");
     }

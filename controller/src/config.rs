@@ -1,9 +1,12 @@
 //! Configuration of `tidegate serve`: one TOML file. `tidegate.example.toml` documents every key.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use crate::door::Limits;
 
 /// How a controller serves.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -11,9 +14,17 @@ use serde::Deserialize;
 pub struct ServeConfig {
     /// The folder that `tidegate trust init` founded.
     pub data_dir: PathBuf,
-    /// Where the HTTP API listens.
+    /// Where the HTTPS API listens.
     #[serde(default = "default_http")]
     pub http_listen: SocketAddr,
+    /// Names and addresses of this machine, as devices and operators use them, beyond those that it
+    /// knows by itself: they stand in its certificate.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Where devices and operators find the HTTPS API, `https://host:port`, if that is not where it
+    /// listens.
+    #[serde(default)]
+    pub public_url: Option<String>,
     /// Which broker is used.
     #[serde(default)]
     pub broker: BrokerConfig,
@@ -32,6 +43,19 @@ pub struct ServeConfig {
     /// Seconds for which a signed snapshot is good; it is signed anew at half of it.
     #[serde(default = "default_snapshot")]
     pub snapshot_seconds: u64,
+    /// How long a device's certificate is good, whole days; the device renews it by itself.
+    #[serde(
+        default = "default_device_certificate",
+        rename = "device_certificate_days",
+        deserialize_with = "days"
+    )]
+    pub device_certificate: Duration,
+    /// Days for which the controller's own certificate is good; it is made anew at half of it.
+    #[serde(default = "default_server_certificate")]
+    pub server_certificate_days: u32,
+    /// Bounds of what the network may use up.
+    #[serde(default)]
+    pub door: Limits,
 }
 
 /// Which broker is used.
@@ -40,19 +64,17 @@ pub struct ServeConfig {
 pub enum BrokerConfig {
     /// The one inside the controller.
     Embedded {
-        /// Where it listens.
+        /// Where it listens for MQTT over TLS.
         listen: SocketAddr,
     },
-    /// Any MQTT 5 broker.
+    /// Any MQTT 5 broker, over TLS; the controller shows it the certificate in `ca/controller.pem`.
     External {
         /// Its `host:port`.
         address: String,
-        /// Who the controller is there.
+        /// Certificates (PEM) of the authority that the broker's own certificate comes from, if it
+        /// is not the fleet's.
         #[serde(default)]
-        username: Option<String>,
-        /// Its password.
-        #[serde(default)]
-        password: Option<String>,
+        authority_file: Option<PathBuf>,
     },
 }
 
@@ -98,11 +120,16 @@ impl ServeConfig {
             data_dir: data_dir.into(),
             http_listen,
             broker,
+            names: Vec::new(),
+            public_url: None,
             broker_public: None,
             plan_interval_ms: default_plan_interval(),
             blob_bytes_max: default_blob_bytes(),
             timestamp_seconds: default_timestamp(),
             snapshot_seconds: default_snapshot(),
+            device_certificate: default_device_certificate(),
+            server_certificate_days: default_server_certificate(),
+            door: Limits::default(),
         }
     }
 
@@ -130,6 +157,15 @@ impl ServeConfig {
             ("blob_bytes_max", self.blob_bytes_max, 1, "at least one byte"),
             ("timestamp_seconds", self.timestamp_seconds, 60, "a minute or more"),
             ("snapshot_seconds", self.snapshot_seconds, 60, "a minute or more"),
+            ("device_certificate_days", self.device_certificate.as_secs(), 1, "a day or more"),
+            ("server_certificate_days", self.server_certificate_days.into(), 1, "a day or more"),
+            ("door.mqtt_connections_max", self.door.mqtt_connections_max.into(), 1, "at least one"),
+            (
+                "door.https_connections_max",
+                self.door.https_connections_max.into(),
+                8,
+                "eight or more",
+            ),
         ];
         if let Some((key, value, _, expected)) =
             numbers.iter().find(|(_, value, min, _)| value < min)
@@ -146,20 +182,39 @@ impl ServeConfig {
                 return Err(range(key, format!("{address:?}"), "host:port"));
             }
         }
+        if let Some(url) = &self.public_url
+            && host_of(url).is_none()
+        {
+            return Err(range("public_url", format!("{url:?}"), "https://host:port"));
+        }
         Ok(())
+    }
+
+    /// Everything that the controller is called: what stands in its certificate. `listen` is where it
+    /// listens, and `machine` the machine's name.
+    pub(crate) fn all_names(&self, listen: &[SocketAddr], machine: Option<String>) -> Vec<String> {
+        let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(Into::into).into();
+        let addresses = listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+        names.extend(addresses.map(|ip: IpAddr| ip.to_string()));
+        names.extend(machine);
+        names.extend(self.public_url.as_deref().and_then(host_of));
+        let public = self.broker_public.as_deref().and_then(host_and_port);
+        names.extend(public.map(|(host, _)| host));
+        names.extend(self.names.iter().cloned());
+        names
     }
 }
 
 impl BrokerConfig {
-    /// A broker elsewhere that admits anybody.
+    /// A broker elsewhere whose certificate comes from the fleet's own authority.
     pub fn external(address: impl Into<String>) -> Self {
-        Self::External { address: address.into(), username: None, password: None }
+        Self::External { address: address.into(), authority_file: None }
     }
 }
 
 impl Default for BrokerConfig {
     fn default() -> Self {
-        Self::Embedded { listen: ([127, 0, 0, 1], 1883).into() }
+        Self::Embedded { listen: ([127, 0, 0, 1], 8883).into() }
     }
 }
 
@@ -169,6 +224,17 @@ pub(crate) fn host_and_port(address: &str) -> Option<(String, u16)> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let named = !host.is_empty() && !host.contains([' ', '/']);
     Some((host.to_owned(), port.parse().ok()?)).filter(|(_, port)| named && *port > 0)
+}
+
+/// The host of an `https://` address.
+fn host_of(url: &str) -> Option<String> {
+    let parsed = reqwest::Url::parse(url).ok().filter(|parsed| parsed.scheme() == "https")?;
+    let host = parsed.host_str()?;
+    Some(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
+fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Ok(Duration::from_secs(u64::from(u32::deserialize(deserializer)?) * 24 * 3600))
 }
 
 /// Only this machine, until an operator decides otherwise.
@@ -189,6 +255,17 @@ fn default_blob_bytes() -> u64 {
 /// A day: a mirror that is frozen is noticed after a day at most.
 fn default_timestamp() -> u64 {
     24 * 3600
+}
+
+/// Ninety days: a device that was stolen unnoticed is out after that, and one that renews when a third
+/// is left may be away for a month.
+fn default_device_certificate() -> Duration {
+    Duration::from_secs(90 * 24 * 3600)
+}
+
+/// A year: it is made anew after half of it, also while the controller runs.
+fn default_server_certificate() -> u32 {
+    365
 }
 
 /// A week.

@@ -3,7 +3,9 @@
 //! ```text
 //! fleet            the fleet's name
 //! lock             held by the one process that may use the folder
-//! online-keys/     director, snapshot, timestamp (PKCS#8 PEM) and device-passwords, all 0600
+//! online-keys/     director, snapshot, timestamp (PKCS#8 PEM), all 0600
+//! ca/              the fleet's certificate authority, see `authority`
+//! admin-token      a pass: the first operator's way in, 0600
 //! pending/         a release that waits for signatures
 //! key-names.toml   what people call the keys
 //! metadata/        N.root, N.targets, N.snapshot, timestamp
@@ -22,8 +24,11 @@ use std::sync::Arc;
 use rustix::fs::FlockOperation;
 use tidegate_trust::metadata::RoleKeys;
 use tidegate_trust::{Role, Root, SigningKey, TrustError, Trusted};
-use tidegate_wire::{DeviceId, Digest, FleetId};
+use tidegate_wire::invitation::{Pass, Secret};
+use tidegate_wire::{Digest, FleetId};
 
+use crate::authority::{Authority, AuthorityError};
+use crate::client::DEFAULT_URL;
 use crate::clock;
 use crate::journal::JournalError;
 use crate::keys::{self, KeyFileError};
@@ -100,12 +105,32 @@ pub enum DataDirError {
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The certificate authority cannot be used.
+    #[error(transparent)]
+    Authority(Box<AuthorityError>),
     /// The fleet's name in the folder is none.
     #[error("{path} holds no fleet name: restore it from a backup")]
     Name {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl From<AuthorityError> for DataDirError {
+    fn from(error: AuthorityError) -> Self {
+        Self::Authority(Box::new(error))
+    }
+}
+
+/// The first operator's pass in the controller's folder.
+pub const ADMIN_TOKEN: &str = "admin-token";
+
+/// Bytes of a secret that nobody guesses.
+const SECRET_LEN: usize = 32;
+
+/// A secret that nobody else knows.
+pub(crate) fn new_secret() -> Secret {
+    Secret(clock::random::<SECRET_LEN>().to_vec())
 }
 
 /// Paths in a controller's folder.
@@ -127,8 +152,8 @@ pub struct OnlineKeys {
 /// What founding a fleet gives back, once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Founded {
-    /// The first operator's token.
-    pub admin_token: String,
+    /// The first operator's pass; also in the folder, as `admin-token`.
+    pub pass: Pass,
 }
 
 impl DataDir {
@@ -152,11 +177,31 @@ impl DataDir {
         self.join("online-keys").join(format!("{role}.pem"))
     }
 
-    fn secret(&self) -> PathBuf {
-        self.join("online-keys").join("device-passwords")
+    /// The fleet's certificate authority.
+    pub fn authority(&self) -> PathBuf {
+        self.join("ca")
     }
 
-    /// Takes the folder for this process and reads its name, keys and secret.
+    /// Brings the first operator's pass up to date, whose secret is kept: the address and the
+    /// authority may have changed. Whoever removed it has done so on purpose.
+    ///
+    /// # Errors
+    /// [`DataDirError::Io`] if it cannot be written.
+    pub fn refresh_pass(&self, url: &str, authority: Digest) -> Result<(), DataDirError> {
+        let path = self.join(ADMIN_TOKEN);
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let Ok(kept) = text.parse::<Pass>() else {
+            tracing::warn!(path = %path.display(), "no pass is in there, so it is left as it is");
+            return Ok(());
+        };
+        if kept.controller == url && kept.authority == authority {
+            return Ok(());
+        }
+        let pass = Pass { controller: url.to_owned(), authority, ..kept };
+        write_pass(&path, &pass)
+    }
+
+    /// Takes the folder for this process and reads its name, its keys and its authority.
     ///
     /// # Errors
     /// [`DataDirError::NotInitialised`] names the command that founds it, [`DataDirError::InUse`]
@@ -172,10 +217,8 @@ impl DataDir {
         };
         let fleet = name.trim().parse().map_err(|_| DataDirError::Name { path })?;
         let lock = self.lock()?;
-        let path = self.secret();
-        let secret = fs::read(&path).map_err(|source| DataDirError::Io { path, source })?;
-        let passwords = Arc::new(Passwords(secret));
-        Ok(OpenDataDir { paths: self.clone(), fleet, passwords, _lock: lock })
+        let authority = Arc::new(Authority::open(&self.authority(), &fleet, clock::now())?);
+        Ok(OpenDataDir { paths: self.clone(), fleet, authority, _lock: lock })
     }
 
     /// The keys in `online-keys/` to which root gives the online roles. Files of other keys may lie
@@ -237,28 +280,14 @@ pub struct OpenDataDir {
     pub paths: DataDir,
     /// The fleet.
     pub fleet: FleetId,
-    /// Makes devices' passwords.
-    pub passwords: Arc<Passwords>,
+    /// Signs certificates.
+    pub authority: Arc<Authority>,
     _lock: File,
 }
 
-/// Makes the password of a device from a secret, its id, its key and when it came in: a device that
-/// asks twice is given the same one, none needs to be stored, and one that is removed and let in
-/// again gets another one.
-pub struct Passwords(Vec<u8>);
-
-impl Passwords {
-    /// The password of a device with this id and key that came in at that time.
-    pub fn of(&self, device: &DeviceId, public_key: &[u8], joined_ms: u64) -> String {
-        let (device, joined) = (device.as_str().as_bytes(), joined_ms.to_be_bytes());
-        // Hashed twice, so that nobody can extend a password that they know into another.
-        let parts = [&self.0, b"/device/".as_slice(), device, b"/", &joined, public_key];
-        Digest::of(&Digest::of_parts(&parts).0).to_string()
-    }
-}
-
 /// Founds a controller's folder: checks that the root metadata gives the online roles to the keys
-/// in `online-keys/`, stores it as version 1, and makes the first operator's token.
+/// in `online-keys/`, stores it as version 1, and makes the fleet's certificate authority and the
+/// first operator's pass.
 ///
 /// The three online keys must be there already ([`DataDir::key`] says where); `tidegate trust init`
 /// makes them. The folder counts as founded with the last step, so that a founding that was broken
@@ -282,18 +311,24 @@ pub fn initialise(root: &Path, fleet: &FleetId, metadata: &[u8]) -> Result<Found
     }
     let root_file = paths.metadata().join(format!("{}.root", trusted.root().version));
     write_durably(&root_file, metadata, 0o644)?;
-    write_durably(&paths.secret(), &clock::random::<32>(), 0o600)?;
-    let admin_token = clock::secret();
+    let authority = Authority::open(&paths.authority(), fleet, clock::now())?;
+    let (controller, secret) = (DEFAULT_URL.to_owned(), new_secret());
+    let pass = Pass { controller, authority: authority.digest(), secret };
+    write_pass(&paths.join(ADMIN_TOKEN), &pass)?;
     let ledger = Ledger::open(&paths.join("journal"))?;
     let records = vec![
         Record::Founded { fleet: fleet.clone(), root: Digest::of(metadata) },
-        Record::TokenIssued { name: "admin".into(), token: Digest::of(admin_token.as_bytes()) },
+        Record::TokenIssued { name: "admin".into(), token: pass.secret.digest() },
     ];
     let why = "the fleet was founded".into();
     ledger
         .decide("trust init", |_, _| Ok::<_, DataDirError>(Decided { records, why, value: () }))?;
     write_durably(&paths.join("fleet"), format!("{fleet}\n").as_bytes(), 0o644)?;
-    Ok(Founded { admin_token })
+    Ok(Founded { pass })
+}
+
+fn write_pass(path: &Path, pass: &Pass) -> Result<(), DataDirError> {
+    write_durably(path, format!("{}\n", pass.text()).as_bytes(), 0o600)
 }
 
 /// Makes a folder that only its owner may enter, unless it is there.

@@ -36,8 +36,8 @@ async fn settled(fleet: &Fleet, device: &mut Session) {
 async fn a_full_disk_refuses_loses_nothing_and_is_over_when_there_is_room() {
     let Some(disk) = SmallDisk::mount(32) else { return };
     let fleet = Fleet::start_in(tempfile::tempdir_in(disk.path()).unwrap()).await;
-    let password = fleet.join("pi-1").await;
-    let mut device = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    let pi = fleet.join("pi-1").await;
+    let mut device = Session::new(&fleet, &pi).join().await;
     let before: AuditPage = fleet.get("v1/audit").await;
     disk.fill();
 

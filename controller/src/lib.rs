@@ -2,6 +2,7 @@
 //! The binary `tidegate` is a command line around it.
 
 pub mod api;
+pub mod authority;
 pub mod blobs;
 pub mod broker;
 pub mod bundle;
@@ -14,7 +15,9 @@ pub mod demo;
 #[cfg(test)]
 #[path = "../../agent/tests/disk/mod.rs"]
 mod disk;
+pub mod door;
 pub mod expiry;
+pub mod external;
 #[cfg(test)]
 mod full_disk;
 pub mod ingest;

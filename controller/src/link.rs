@@ -9,14 +9,18 @@ use std::time::Duration;
 
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{Packet, Publish, SubscribeReasonCode};
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, PublishOptions};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, MqttOptions, PublishOptions, TlsConfiguration, Transport,
+};
 use tidegate_wire::FleetId;
 use tidegate_wire::envelope::Message;
 use tidegate_wire::report::Report;
 use tidegate_wire::topic::{Topic, controller_subscriptions};
 use tokio::sync::{mpsc, watch};
 
-use crate::broker::Credential;
+use crate::authority::AuthorityError;
+use crate::broker::{Broker, CONTROLLER, Credential};
+use crate::external::External;
 
 /// Outgoing messages that may wait: acknowledgements of 16 thousand devices.
 const QUEUE_MAX: usize = 16 * 1024;
@@ -30,15 +34,20 @@ const KEEP_ALIVE_SECONDS: u16 = 20;
 /// The first and the longest pause between attempts to connect.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
-/// Where the broker is.
+/// Where the broker is, and as whom the controller comes.
 #[derive(Clone)]
-pub struct Target {
-    /// Its name or address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Who we are there; none on a broker that admits anybody.
-    pub credential: Option<Credential>,
+pub enum Target {
+    /// The one in this process, which is spoken to without TLS: nothing leaves the machine.
+    Embedded(Arc<Broker>, Credential),
+    /// One elsewhere, which knows the controller by its certificate.
+    External {
+        /// Its name or address.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Whom to believe, and what to show.
+        external: Arc<External>,
+    },
 }
 
 /// Sends to the fleet.
@@ -133,9 +142,14 @@ impl Link {
     ) {
         let [mut pause, longest] = PAUSES;
         while !incoming.is_closed() {
-            let (client, mut events) =
-                AsyncClient::builder(options(&target)).capacity(QUEUE_MAX).build();
-            let error = self.session(&client, &mut events, &*announcements, &incoming).await;
+            let error = match options(&target) {
+                Ok(options) => {
+                    let (client, mut events) =
+                        AsyncClient::builder(options).capacity(QUEUE_MAX).build();
+                    self.session(&client, &mut events, &*announcements, &incoming).await
+                }
+                Err(error) => error.to_string(),
+            };
             self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
             if self.connected.send_replace(false) {
                 tracing::warn!(error, "the session at the broker broke off; connecting again");
@@ -213,17 +227,31 @@ enum Kept {
     Passing,
 }
 
-fn options(target: &Target) -> MqttOptions {
-    let id = target.credential.as_ref().map_or(crate::broker::CONTROLLER, |c| &c.username);
-    let mut options = MqttOptions::new(id, (target.host.clone(), target.port));
+fn options(target: &Target) -> Result<MqttOptions, AuthorityError> {
+    let mut options = match target {
+        Target::Embedded(broker, Credential { username, password }) => {
+            let address = broker.address();
+            let mut options = new_options(address.ip().to_string(), address.port());
+            options.set_credentials(username.clone(), password.clone());
+            options
+        }
+        Target::External { host, port, external } => {
+            let mut options = new_options(host.clone(), *port);
+            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(
+                external.tls()?,
+            )));
+            options
+        }
+    };
     options.set_keep_alive(KEEP_ALIVE_SECONDS);
     options.set_clean_start(true);
     options.set_max_packet_size(Some(Report::SIZE_MAX as u32 + 1024));
     options.set_outgoing_inflight_upper_limit(INFLIGHT_MAX);
-    if let Some(Credential { username, password }) = &target.credential {
-        options.set_credentials(username.clone(), password.clone());
-    }
-    options
+    Ok(options)
+}
+
+fn new_options(host: String, port: u16) -> MqttOptions {
+    MqttOptions::new(CONTROLLER, (host, port))
 }
 
 #[cfg(test)]
@@ -231,8 +259,8 @@ mod tests {
     use super::*;
 
     fn link() -> Link {
-        let target = Target { host: "127.0.0.1".into(), port: 1, credential: None };
-        let (client, _) = AsyncClient::builder(options(&target)).capacity(1).build();
+        let options = new_options("127.0.0.1".into(), 1);
+        let (client, _) = AsyncClient::builder(options).capacity(1).build();
         let link = Link::new("plant".parse().unwrap());
         *link.client.lock().unwrap() = Some(client);
         link

@@ -1,21 +1,28 @@
-//! A running controller: opens its folder, starts broker, session, planner and HTTP, and ends them
+//! A running controller: opens its folder, starts broker, session, planner and HTTPS, and ends them
 //! in the opposite order.
 
+mod embedded;
+
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tidegate_wire::Digest;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use self::embedded::Embedded;
 use crate::api::{self, App};
+use crate::authority::{Authority, AuthorityError, Presented};
 use crate::blobs::Blobs;
 use crate::broker::{Broker, BrokerError, Credential};
+use crate::clock;
 use crate::config::{BrokerConfig, ConfigError, ServeConfig, host_and_port};
 use crate::data_dir::{DataDir, DataDirError, OpenDataDir};
+use crate::door::{Certificate, Guests, HttpsDoor, Peer, server_config};
 use crate::expiry::Expiries;
+use crate::external::External;
 use crate::ingest::Ingest;
 use crate::journal::JournalError;
 use crate::link::{Link, Target};
@@ -26,6 +33,9 @@ use crate::telemetry::{DatabaseError, Telemetry};
 
 /// Messages that wait for telemetry; more wait in the broker.
 const INCOMING_MAX: usize = 4096;
+
+/// How often the controller looks whether its own certificate is getting old.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(3600);
 
 /// How long requests under way may still take when the controller stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -54,9 +64,17 @@ pub enum ServeError {
     /// The broker did not start.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// The HTTP address is taken.
-    #[error("the HTTP API cannot listen on {address}: {source}")]
+    /// The certificate authority cannot be used.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The TLS library refuses the certificates.
+    #[error("TLS cannot be set up with the certificates in ca/: {0}")]
+    Tls(#[from] rustls::Error),
+    /// An address is taken, or not this machine's.
+    #[error("the {what} cannot listen on {address}: {source}")]
     Listen {
+        /// Who wants to listen.
+        what: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -67,7 +85,9 @@ pub enum ServeError {
 /// A running controller. It ends with [`Server::stop`]; dropped, its tasks are cut off.
 pub struct Server {
     http: SocketAddr,
-    broker: Option<Arc<Broker>>,
+    url: String,
+    authority: Arc<Authority>,
+    broker: Option<Arc<Embedded>>,
     external: Option<SocketAddr>,
     link: Link,
     stopping: watch::Sender<bool>,
@@ -75,6 +95,7 @@ pub struct Server {
     link_task: Task,
     ingest_task: Task,
     tick_task: Task,
+    _certificate_task: Task,
     // Last, so that nobody else takes the folder while something runs in it.
     _folder: OpenDataDir,
 }
@@ -89,63 +110,78 @@ impl Server {
         // Whoever embeds the controller may have installed a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let parts = Parts::open(&config)?;
-        let credential = Credential::internal();
-        let (broker, target) = match &config.broker {
-            BrokerConfig::Embedded { listen } => {
-                let folder = parts.paths.join("broker");
-                let (fleet, ledger) = (parts.fleet.clone(), Arc::clone(&parts.ledger));
-                let broker = Broker::start(*listen, &folder, fleet, ledger, &credential).await?;
-                let (host, port) = reachable(broker.address());
-                (Some(Arc::new(broker)), Target { host, port, credential: Some(credential) })
-            }
-            BrokerConfig::External { address, username, password } => {
-                let (host, port) = host_and_port(address).expect("it was validated");
-                let password = password.clone().unwrap_or_default();
-                let credential = username.clone().map(|username| Credential { username, password });
-                (None, Target { host, port, credential })
-            }
-        };
-        let external = match broker {
+        let limits = config.door;
+        let guests = Guests::new(Arc::clone(&parts.ledger), limits.device_kib_per_second_max);
+        let shown = Own::new(&config, Arc::clone(&parts.folder.authority))?;
+        let https = shown.tls(Certificate::Welcome)?;
+        let max = limits.https_connections_max;
+        let https = HttpsDoor::open(config.http_listen, https, Arc::clone(&guests), max).await;
+        let address = config.http_listen;
+        let failed = |source| ServeError::Listen { what: "HTTPS API", address, source };
+        let https = https.map_err(failed)?;
+        let http = https.address();
+        let Brokers { embedded, external, target } =
+            Brokers::start(&config, &parts, &shown, &guests).await?;
+        let address = match embedded {
             None => resolve(&target).await,
             Some(_) => None,
         };
-        let listener = TcpListener::bind(config.http_listen).await;
-        let address = config.http_listen;
-        let failed = |source| ServeError::Listen { address, source };
-        let listener = listener.map_err(failed)?;
-        let http = listener.local_addr().map_err(failed)?;
+        let url = config.public_url.clone().unwrap_or_else(|| url(http));
         let (stopping, stop) = watch::channel(false);
         let (incoming, arrived) = mpsc::channel(INCOMING_MAX);
-        let link = parts.link.clone();
+        let (link, authority) = (parts.link.clone(), Arc::clone(&shown.authority));
         let link_task = Task::spawn(link.clone().run(target, parts.planner.clone(), incoming));
         let ingest_task = Task::spawn(Arc::clone(&parts.ingest).run(arrived));
         let planner = Arc::clone(&parts.planner);
         let tick_task = Task::spawn(tick(planner, config.plan_interval_ms, stop.clone()));
-        let (app, _folder) = parts.app(&config, broker.clone());
-        let http_task = Task::spawn(serve(listener, app, stop));
+        let broker = embedded.clone();
+        let others = external.map(|external| external.others()).unwrap_or_default();
+        let (app, folder) = parts.app(&config, &url, broker.as_deref(), guests, others);
+        app.write_revoked()?;
+        folder.paths.refresh_pass(&url_here(http), authority.digest())?;
+        let http_task = Task::spawn(serve(https, app, stop));
         Ok(Self {
             http,
+            url,
+            authority,
             broker,
-            external,
+            external: address,
             link,
             stopping,
             http_task,
             link_task,
             ingest_task,
             tick_task,
-            _folder,
+            _certificate_task: Task::spawn(shown.renew()),
+            _folder: folder,
         })
     }
 
-    /// Where the HTTP API listens.
+    /// Where devices and operators find the HTTPS API.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// SHA-256 of the certificate of the fleet's authority: how this controller is recognised.
+    pub fn authority(&self) -> Digest {
+        self.authority.digest()
+    }
+
+    /// Where the HTTPS API listens.
     pub fn http_address(&self) -> SocketAddr {
         self.http
     }
 
-    /// Where the broker is. Of an external one whose name cannot be resolved now, port 0.
+    /// Where devices find the broker. Of an external one whose name cannot be resolved now, port 0.
     pub fn broker_address(&self) -> SocketAddr {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         self.broker.as_ref().map_or(self.external.unwrap_or(unknown), |broker| broker.address())
+    }
+
+    /// Where the embedded broker itself listens, behind its door.
+    #[cfg(test)]
+    pub(crate) fn inner_broker_address(&self) -> Option<SocketAddr> {
+        self.broker.as_ref().map(|embedded| embedded.broker.address())
     }
 
     /// Waits until the controller's own session at the broker is up.
@@ -165,9 +201,9 @@ impl Server {
     ///
     /// # Errors
     /// If another program has taken the port meanwhile.
-    pub async fn start_broker(&self) -> Result<(), BrokerError> {
+    pub async fn start_broker(&self) -> Result<(), ServeError> {
         match &self.broker {
-            Some(broker) => broker.restart().await,
+            Some(embedded) => embedded.restart().await,
             None => Ok(()),
         }
     }
@@ -242,12 +278,19 @@ impl Parts {
         })
     }
 
-    fn app(self, config: &ServeConfig, broker: Option<Arc<Broker>>) -> (Arc<App>, OpenDataDir) {
+    fn app(
+        self,
+        config: &ServeConfig,
+        url: &str,
+        embedded: Option<&Embedded>,
+        guests: Arc<Guests>,
+        others: Vec<Vec<u8>>,
+    ) -> (Arc<App>, OpenDataDir) {
         let told = match (&config.broker_public, &config.broker) {
             (Some(public), _) => api::Told::As(public.clone()),
             (None, BrokerConfig::External { address, .. }) => api::Told::As(address.clone()),
             (None, BrokerConfig::Embedded { .. }) => {
-                let address = broker.as_ref().expect("it is embedded").address();
+                let address = embedded.expect("it is embedded").address();
                 match address.ip().is_unspecified() {
                     true => api::Told::SameHost(address.port()),
                     false => api::Told::As(address.to_string()),
@@ -262,29 +305,134 @@ impl Parts {
             planner: self.planner,
             ingest: self.ingest,
             blobs: self.blobs,
-            broker,
+            broker: embedded.map(|embedded| Arc::clone(&embedded.broker)),
             connected: self.link.connected(),
             link: self.link,
             told,
             expiries: self.expiries,
-            passwords: Arc::clone(&self.folder.passwords),
+            guests,
+            authority: Arc::clone(&self.folder.authority),
+            others,
+            url: url.to_owned(),
+            certificate_seconds: config.device_certificate.as_secs(),
         });
         (app, self.folder)
     }
 }
 
+/// The broker that is used, and how the controller's own session gets there.
+struct Brokers {
+    embedded: Option<Arc<Embedded>>,
+    external: Option<Arc<External>>,
+    target: Target,
+}
+
+impl Brokers {
+    async fn start(
+        config: &ServeConfig,
+        parts: &Parts,
+        own: &Own,
+        guests: &Arc<Guests>,
+    ) -> Result<Self, ServeError> {
+        match &config.broker {
+            BrokerConfig::Embedded { listen } => {
+                let credential = Credential::internal();
+                let folder = parts.paths.join("broker");
+                let (fleet, ledger) = (parts.fleet.clone(), Arc::clone(&parts.ledger));
+                let inside = Arc::clone(guests);
+                let broker = Broker::start(&folder, fleet, ledger, inside, &credential).await?;
+                let broker = Arc::new(broker);
+                let target = Target::Embedded(Arc::clone(&broker), credential);
+                let tls = own.tls(Certificate::Demanded)?;
+                let guests = Arc::clone(guests);
+                let opened = Embedded::open(broker, *listen, tls, guests, config.door).await?;
+                Ok(Self { embedded: Some(Arc::new(opened)), external: None, target })
+            }
+            BrokerConfig::External { address, authority_file } => {
+                let (host, port) = host_and_port(address).expect("it was validated");
+                let (authority, days) =
+                    (Arc::clone(&own.authority), config.server_certificate_days);
+                let external = External::new(authority, authority_file.as_deref(), days)?;
+                let external = Arc::new(external);
+                let target = Target::External { host, port, external: Arc::clone(&external) };
+                Ok(Self { embedded: None, external: Some(external), target })
+            }
+        }
+    }
+}
+
+/// The certificate that the controller shows.
+struct Own {
+    authority: Arc<Authority>,
+    presented: Arc<Presented>,
+    names: Vec<String>,
+    days: u32,
+}
+
+impl Own {
+    fn new(config: &ServeConfig, authority: Arc<Authority>) -> Result<Self, ServeError> {
+        let mut listen = vec![config.http_listen];
+        if let BrokerConfig::Embedded { listen: broker } = config.broker {
+            listen.push(broker);
+        }
+        let names = config.all_names(&listen, machine_name());
+        let days = config.server_certificate_days;
+        let presented = Presented::new(&authority.server(&names, clock::now(), days)?);
+        Ok(Self { authority, presented, names, days })
+    }
+
+    fn tls(&self, certificate: Certificate) -> Result<Arc<rustls::ServerConfig>, rustls::Error> {
+        server_config(self.authority.roots(), Arc::clone(&self.presented), certificate)
+    }
+
+    /// Shows a new one whenever the old one is getting old.
+    async fn renew(self) {
+        let mut looks = tokio::time::interval(CERTIFICATE_LOOK);
+        looks.tick().await;
+        loop {
+            looks.tick().await;
+            match self.authority.server(&self.names, clock::now(), self.days) {
+                Ok(shown) => self.presented.replace(&shown),
+                Err(error) => tracing::error!(%error, "the controller's certificate stays the old"),
+            }
+        }
+    }
+}
+
+/// What the machine calls itself, if that can stand in a certificate.
+fn machine_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim().to_ascii_lowercase();
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    (!name.is_empty() && name.bytes().all(fits)).then_some(name)
+}
+
+/// The address of the HTTPS API for others: of what listens everywhere, by the machine's name.
+fn url(listen: SocketAddr) -> String {
+    match machine_name().filter(|_| listen.ip().is_unspecified()) {
+        Some(name) => format!("https://{name}:{}", listen.port()),
+        None => url_here(listen),
+    }
+}
+
+/// The address of the HTTPS API on this machine.
+fn url_here(listen: SocketAddr) -> String {
+    format!("https://{}", reachable(listen))
+}
+
 /// The address to connect to for one that was listened on.
-fn reachable(address: SocketAddr) -> (String, u16) {
-    let host = match (address.ip().is_unspecified(), address.is_ipv4()) {
-        (true, true) => "127.0.0.1".to_owned(),
-        (true, false) => "::1".to_owned(),
-        (false, _) => address.ip().to_string(),
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match (address.ip().is_unspecified(), address.is_ipv4()) {
+        (true, true) => IpAddr::from([127, 0, 0, 1]),
+        (true, false) => IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+        (false, _) => address.ip(),
     };
-    (host, address.port())
+    SocketAddr::new(ip, address.port())
 }
 
 async fn resolve(target: &Target) -> Option<SocketAddr> {
-    let mut found = tokio::net::lookup_host((target.host.as_str(), target.port)).await.ok()?;
+    let Target::External { host, port, .. } = target else { return None };
+    let mut found = tokio::net::lookup_host((host.as_str(), *port)).await.ok()?;
     found.next()
 }
 
@@ -303,13 +451,13 @@ async fn tick(planner: Arc<Planner>, interval_ms: u64, mut stop: watch::Receiver
     }
 }
 
-async fn serve(listener: TcpListener, app: Arc<App>, mut stop: watch::Receiver<bool>) {
+async fn serve(listener: HttpsDoor, app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let stopped = async move {
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    let served = axum::serve(listener, api::router(app)).with_graceful_shutdown(stopped).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the HTTP API ended");
+    let service = api::router(app).into_make_service_with_connect_info::<Peer>();
+    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stopped).await {
+        tracing::error!(%error, "the HTTPS API ended");
     }
 }
 

@@ -1,6 +1,8 @@
 //! A founded fleet with a running controller, and devices and publishers that talk to it, for tests.
 
-use std::net::SocketAddr;
+#[path = "../tests/newcomer/mod.rs"]
+mod newcomer;
+
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -10,19 +12,21 @@ use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, PublishOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
+use tidegate_agent::tls::Authority;
 use tidegate_trust::release::{
     Keyring, Roster, first_targets, initial, next_targets, sign_metadata,
 };
-use tidegate_trust::{Requirements, Role, SigningKey, Targets, sign_enrol};
-use tidegate_wire::enrol::{EnrolRequest, EnrolResponse};
+use tidegate_trust::{Requirements, Role, SigningKey, Targets};
 use tidegate_wire::envelope::{self, Message};
+use tidegate_wire::invitation::{Invitation, Pass};
 use tidegate_wire::manifest::{FileEntry, FileRole, Manifest, Task};
 use tidegate_wire::policy::Gates;
 use tidegate_wire::report::{Body, Report, Transition};
 use tidegate_wire::topic::{Topic, device_subscriptions};
 use tidegate_wire::{ArtifactRef, DeviceId, Digest, FleetId, Generation, Labels, State};
 
-use crate::api::types::{DeviceTokenRequest, IssuedToken};
+pub(crate) use self::newcomer::{Member, Newcomer, http};
+use crate::api::types::{DeviceTokenRequest, IssuedToken, RevokeDevice};
 use crate::data_dir::DataDir;
 use crate::{BrokerConfig, ServeConfig, Server, initialise, keys};
 
@@ -39,7 +43,7 @@ pub(crate) const PUBLISHER: [u8; 32] = [9; 32];
 pub(crate) struct Fleet {
     pub dir: TempDir,
     pub server: Server,
-    pub admin: String,
+    pub admin: Pass,
     publisher: SigningKey,
     http: reqwest::Client,
 }
@@ -60,11 +64,26 @@ impl Fleet {
     }
 
     /// Starts a controller in a folder that was founded before.
-    pub async fn open(dir: TempDir, admin: String) -> Self {
-        let server = Server::start(config(&dir)).await.unwrap();
+    pub async fn open(dir: TempDir, admin: Pass) -> Self {
+        let config = config(&dir);
+        Self::open_with(dir, admin, config).await
+    }
+
+    async fn open_with(dir: TempDir, admin: Pass, config: ServeConfig) -> Self {
+        let server = Server::start(config).await.unwrap();
         server.connected().await;
         let publisher = SigningKey::from_seed(&PUBLISHER);
-        Self { dir, server, admin, publisher, http: reqwest::Client::new() }
+        let http = http(&Authority::Pinned(admin.authority), None);
+        Self { dir, server, admin, publisher, http }
+    }
+
+    /// A controller that is configured in another way.
+    pub async fn configured(change: impl FnOnce(&mut ServeConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let admin = found(&dir, &SigningKey::from_seed(&PUBLISHER));
+        let mut config = config(&dir);
+        change(&mut config);
+        Self::open_with(dir, admin, config).await
     }
 
     /// Stops the controller and starts it again in the same folder.
@@ -76,11 +95,11 @@ impl Fleet {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.server.http_address())
+        format!("{}/{path}", self.server.url())
     }
 
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, self.url(path)).bearer_auth(&self.admin)
+        self.http.request(method, self.url(path)).bearer_auth(self.admin.bearer())
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
@@ -101,35 +120,28 @@ impl Fleet {
         request.send().await.unwrap().status()
     }
 
-    pub async fn device_token(&self, uses: u32) -> String {
+    /// An HTTP client that shows nothing of itself.
+    pub fn nobody(&self) -> reqwest::Client {
+        http(&Authority::Pinned(self.admin.authority), None)
+    }
+
+    pub async fn invite(&self, uses: u32) -> Invitation {
         let labels = Labels::from([("site".to_owned(), "oslo".to_owned())]);
         let why = "a test".to_owned();
         let request = DeviceTokenRequest { labels, uses, expires_seconds: 600, why };
         let (status, body) = self.post("v1/device-tokens", &request).await;
         assert_eq!(status, StatusCode::CREATED, "{body}");
-        serde_json::from_str::<IssuedToken>(&body).unwrap().token
+        serde_json::from_str::<IssuedToken>(&body).unwrap().token.parse().unwrap()
     }
 
-    pub async fn enrol(&self, device: &str, seed: u8, token: &str) -> (StatusCode, Vec<u8>) {
-        let key = SigningKey::from_seed(&[seed; 32]);
-        let request = EnrolRequest {
-            device: device.parse().unwrap(),
-            labels: Labels::new(),
-            public_key: key.public().as_bytes().to_vec(),
-            token: token.to_owned(),
-            agent: "0.1.0".into(),
-        };
-        let body = sign_enrol(&key, &request);
-        let response = self.http.post(self.url("v1/enrol")).body(body).send().await.unwrap();
-        (response.status(), response.bytes().await.unwrap().to_vec())
+    /// Enrols a new device.
+    pub async fn join(&self, device: &str) -> Member {
+        Newcomer::new(device).join(&self.invite(1).await).await
     }
 
-    /// Enrols a device and returns its password.
-    pub async fn join(&self, device: &str) -> String {
-        let token = self.device_token(1).await;
-        let (status, body) = self.enrol(device, 1, &token).await;
-        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
-        envelope::open::<EnrolResponse>(&body).unwrap().password
+    pub async fn revoke(&self, device: &str) -> StatusCode {
+        let why = RevokeDevice { why: "stolen".into() };
+        self.post(&format!("v1/devices/{device}/revoke"), &why).await.0
     }
 
     /// Signed targets metadata that adds one artifact to `before`, and its blobs.
@@ -196,8 +208,8 @@ fn config(dir: &TempDir) -> ServeConfig {
     config
 }
 
-/// Founds a fleet in a folder and returns the first token.
-pub(crate) fn found(dir: &TempDir, publisher: &SigningKey) -> String {
+/// Founds a fleet in a folder and returns the first pass.
+pub(crate) fn found(dir: &TempDir, publisher: &SigningKey) -> Pass {
     let paths = DataDir::new(dir.path());
     std::fs::create_dir_all(dir.path().join("online-keys")).unwrap();
     let ring = |key: &SigningKey| Keyring { keys: vec![key.public()], threshold: 1 };
@@ -211,7 +223,7 @@ pub(crate) fn found(dir: &TempDir, publisher: &SigningKey) -> String {
     };
     let root = initial(fleet_id(), &roster, EXPIRES).unwrap();
     let signed = sign_metadata(&root, &[publisher]);
-    initialise(dir.path(), &fleet_id(), &signed).unwrap().admin_token
+    initialise(dir.path(), &fleet_id(), &signed).unwrap().pass
 }
 
 /// A device's session at the broker.
@@ -224,16 +236,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub fn new(fleet: &Fleet, id: &str, user: &str, password: &str) -> Self {
-        Self::at(fleet.server.broker_address(), id, user, password)
+    pub fn new(fleet: &Fleet, device: &Member) -> Self {
+        Self::with(device.mqtt(&fleet.server.broker_address().to_string()))
     }
 
-    pub fn at(address: SocketAddr, id: &str, user: &str, password: &str) -> Self {
-        let mut options = MqttOptions::new(id, (address.ip().to_string(), address.port()));
-        options.set_credentials(user.to_owned(), password.to_owned());
-        options.set_outgoing_inflight_upper_limit(64);
+    /// A session as whoever the options say.
+    pub fn with(options: MqttOptions) -> Self {
+        let id = options.client_id().parse().unwrap_or_else(|_| "nobody".parse().unwrap());
         let (client, events) = AsyncClient::builder(options).capacity(64).build();
-        let id = id.parse().unwrap_or_else(|_| "not-a-device".parse().unwrap());
         Self { id, client, events, inbox: Vec::new() }
     }
 
@@ -293,6 +303,12 @@ impl Session {
             assert!(matches!(code, SubscribeReasonCode::Success(_)), "{filter}: {code:?}");
         }
         self
+    }
+
+    /// Whether a message on a topic has come that nobody has taken yet.
+    pub fn has(&self, topic: &Topic) -> bool {
+        let name = topic.name(&fleet_id());
+        self.inbox.iter().any(|(topic, _)| topic == name.as_bytes())
     }
 
     /// The next message on a topic.

@@ -19,6 +19,7 @@ use tidegate_controller::client::Client;
 use tidegate_controller::demo::{Device, Feeder, Stream, settled, write_model};
 use tidegate_wire::Digest;
 use tidegate_wire::envelope::open;
+use tidegate_wire::invitation::Pass;
 use tidegate_wire::manifest::Manifest;
 use tokio::process::{Child, Command};
 
@@ -107,8 +108,8 @@ impl World {
             cli::trust::initialise(&controller.data, "kill".parse().unwrap(), &folder.join("keys"))
                 .unwrap();
         controller.start();
-        let url = format!("http://{}", controller.http);
-        let client = Client::new(&url, Some(init.admin_token)).unwrap();
+        let url = format!("https://{}", controller.http);
+        let client = Client::new(&Pass { controller: url.clone(), ..init.pass }).unwrap();
         controller.answers(&client).await;
         let request = DeviceTokenRequest {
             labels: Default::default(),

@@ -1,5 +1,7 @@
 //! What an operator does first, with the binary itself, against a running controller: found a fleet,
-//! release a model, look at it, let devices in.
+//! release a model, look at it, let devices in and shut them out.
+
+mod newcomer;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,14 +10,15 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rumqttc::mqttbytes::v5::Packet;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, PublishOptions};
+use rumqttc::{AsyncClient, Event, EventLoop, PublishOptions};
 use serde_json::Value;
 use tidegate_controller::{BrokerConfig, ServeConfig, Server};
-use tidegate_trust::{SigningKey, sign_enrol};
-use tidegate_wire::enrol::{EnrolRequest, EnrolResponse};
+use tidegate_wire::invitation::{Invitation, Pass, Secret};
 use tidegate_wire::report::{ModelStatus, Status};
 use tidegate_wire::topic::Topic;
-use tidegate_wire::{ArtifactRef, Generation, State, envelope};
+use tidegate_wire::{ArtifactRef, Digest, Generation, State, envelope};
+
+use newcomer::{Member, Newcomer};
 
 fn example(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits").join(version)
@@ -69,11 +72,10 @@ impl Fleet {
         self.dir.path().join(name)
     }
 
-    /// Runs a command with the address, and with the token from the data folder.
+    /// Runs a command with the token from the data folder, which says where the controller is.
     async fn run(&self, args: &[&str]) -> Output {
         let mut command = tidegate();
         command.args(args).arg("--data").arg(self.path("data"));
-        command.args(["--url", &format!("http://{}", self.server.http_address())]);
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
@@ -112,33 +114,19 @@ impl Fleet {
         let mut command = tidegate();
         command.args(["rollout", "start", model, "--why", "a test", "--watch", "--policy"]);
         command.arg(policy).arg("--data").arg(self.path("data"));
-        command.args(["--url", &format!("http://{}", self.server.http_address())]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Enrols `pi-1` and returns its password.
-    async fn enrol(&self) -> String {
-        let token = self.json(&["device", "token"]).await;
-        let key = SigningKey::from_seed(&[5; 32]);
-        let request = EnrolRequest {
-            device: "pi-1".parse().unwrap(),
-            labels: Default::default(),
-            public_key: key.public().as_bytes().to_vec(),
-            token: token["token"].as_str().unwrap().to_owned(),
-            agent: "0.1.0".into(),
-        };
-        let url = format!("http://{}/v1/enrol", self.server.http_address());
-        let post = reqwest::Client::new().post(url).body(sign_enrol(&key, &request));
-        let answer = post.send().await.unwrap().bytes().await.unwrap();
-        envelope::open::<EnrolResponse>(&answer).unwrap().password
+    /// Enrols `pi-1`.
+    async fn enrol(&self) -> Member {
+        let issued = self.json(&["device", "token"]).await;
+        let invitation: Invitation = issued["token"].as_str().unwrap().parse().unwrap();
+        Newcomer::new("pi-1").join(&invitation).await
     }
 
     /// Connects as `pi-1`, and says what it runs. Returns when the broker has taken that.
-    async fn say(&self, password: &str, instance: u64, runs: Option<ArtifactRef>) -> EventLoop {
-        let broker = self.server.broker_address();
-        let mut options = MqttOptions::new("pi-1", (broker.ip().to_string(), broker.port()));
-        options.set_credentials("pi-1".to_owned(), password.to_owned());
-        options.set_outgoing_inflight_upper_limit(8);
+    async fn say(&self, pi: &Member, instance: u64, runs: Option<ArtifactRef>) -> EventLoop {
+        let options = pi.mqtt(&self.server.broker_address().to_string());
         let (client, mut events) = AsyncClient::builder(options).capacity(8).build();
         let model = |active| ModelStatus {
             model: "digits".parse().unwrap(),
@@ -183,6 +171,7 @@ fn a_fleet_is_founded_once_and_its_secrets_are_its_owners() {
         "keys/root.pem",
         "keys/publisher.pem",
         "data/admin-token",
+        "data/ca/ca.key",
         "data/online-keys/director.pem",
         "data/online-keys/snapshot.pem",
         "data/online-keys/timestamp.pem",
@@ -266,17 +255,69 @@ async fn a_foreign_root_is_not_followed() {
     fleet.server.stop().await;
 }
 
+/// What a command says with this in `TIDEGATE_TOKEN`.
+async fn with_token(token: &str, args: &[&str]) -> String {
+    let mut command = tidegate();
+    command.args(args).env("TIDEGATE_TOKEN", token);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    text(&output.stderr).to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_decides_who_gets_in() {
     let fleet = Fleet::start().await;
-    let url = format!("http://{}", fleet.server.http_address());
-    let mut command = tidegate();
-    command.args(["device", "list", "--url", &url]).env("TIDEGATE_TOKEN", "guessed");
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let error = text(&output.stderr);
-    assert!(error.starts_with("error: the controller at http://127.0.0.1:"), "{error}");
+    let list = ["device", "list"];
+    let line = fs::read_to_string(fleet.path("data/admin-token")).unwrap();
+    let pass: Pass = line.parse().unwrap();
+    assert_eq!(pass.controller, fleet.server.url(), "brought up to date by the start");
+    let wrong = Pass { secret: Secret(b"guessed".to_vec()), ..pass.clone() };
+    let error = with_token(&wrong.text(), &list).await;
+    assert!(error.starts_with("error: the controller at https://127.0.0.1:"), "{error}");
     assert!(error.contains("refused the token"), "{error}");
+    let (copied, bearer) = (line.trim(), pass.bearer());
+    let error = with_token(&copied[..copied.len() - 2], &list).await;
+    assert!(error.contains("TIDEGATE_TOKEN holds no token: it is damaged"), "{error}");
+    assert!(!error.contains(&copied[5..20]) && !error.contains(&bearer), "{error}");
+    let mut command = tidegate();
+    command.args(list);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(text(&output.stderr).contains("no token is given"), "{output:?}");
+    fleet.server.stop().await;
+}
+
+/// Whoever answers at the controller's address is not told the secret before it has shown that it is the
+/// controller.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_controller_is_not_talked_to() {
+    let fleet = Fleet::start().await;
+    let line = fs::read_to_string(fleet.path("data/admin-token")).unwrap();
+    let pass: Pass = line.parse().unwrap();
+    let other = Pass { authority: Digest::of(b"another"), ..pass };
+    let error = with_token(&other.text(), &["device", "list"]).await;
+    assert!(error.contains("it is not the controller that the token is for"), "{error}");
+    fleet.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_shut_out_by_its_id_and_the_list_says_so() {
+    let fleet = Fleet::start().await;
+    let pi = fleet.enrol().await;
+    let mut session = fleet.say(&pi, 1, None).await;
+    fleet.until(&["device", "show", "pi-1"], |device| device["online"] == true).await;
+    let done = fleet.run(&["device", "revoke", "pi-1", "--why", "lost on a train"]).await;
+    assert_eq!(text(&done.stdout), "pi-1 is shut out\n", "{done:?}");
+    let cut = async { while session.poll().await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, cut).await.expect("its session goes on");
+    let shown = fleet.run(&["device", "list"]).await;
+    let line = text(&shown.stdout).lines().find(|line| line.starts_with("pi-1")).unwrap();
+    assert!(line.contains("no ") && line.ends_with("revoked by admin: lost on a train"), "{line}");
+    let shown = fleet.run(&["device", "show", "pi-1"]).await;
+    assert!(text(&shown.stdout).contains("UTC by admin: lost on a train"), "{shown:?}");
+    let audit = fleet.run(&["audit"]).await;
+    assert!(text(&audit.stdout).contains("device pi-1 was shut out"), "{audit:?}");
+    let list = fs::read_to_string(fleet.path("data/ca/revoked.crl")).unwrap();
+    assert!(list.starts_with("-----BEGIN X509 CRL-----"), "{list}");
     fleet.server.stop().await;
 }
 
@@ -285,7 +326,9 @@ async fn devices_fleet_rollouts_and_audit_answer() {
     let fleet = Fleet::start().await;
     let args = ["device", "token", "--labels", "site=oslo", "--uses", "2", "--expires", "1h"];
     let token = fleet.json(&args).await;
-    assert!(token["token"].as_str().unwrap().len() >= 32);
+    let invitation: Invitation = token["token"].as_str().unwrap().parse().unwrap();
+    assert_eq!(invitation.controller, fleet.server.url());
+    assert_eq!(invitation.authority, fleet.server.authority());
     assert!(text(&fleet.run(&["device", "list"]).await.stdout).starts_with("no devices yet"));
     assert!(
         text(&fleet.run(&["rollout", "status"]).await.stdout).starts_with("no rollout is open")
@@ -324,14 +367,14 @@ async fn exit_code(watch: Child) -> i32 {
 async fn a_watched_rollout_tells_by_its_exit_code_how_it_ended() {
     let fleet = Fleet::start().await;
     assert!(fleet.push(&example("1.0.0")).await.status.success());
-    let password = fleet.enrol().await;
+    let pi = fleet.enrol().await;
     let shown = fleet.json(&["model", "list"]).await;
     let digest = shown["models"][0]["versions"][0]["digest"].as_str().unwrap().parse().unwrap();
     let artifact = ArtifactRef { digest, version: "1.0.0".parse().unwrap() };
 
     let completed = fleet.watch("digits@1.0.0");
     fleet.until(&["rollout", "history"], |list| !list.as_array().unwrap().is_empty()).await;
-    let _session = fleet.say(&password, 1, Some(artifact)).await;
+    let _session = fleet.say(&pi, 1, Some(artifact)).await;
     assert_eq!(exit_code(completed).await, 0);
 
     // A first install: nobody has anything to go back to, and that is said.
@@ -364,16 +407,16 @@ async fn a_watched_rollout_tells_by_its_exit_code_how_it_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_agents_with_one_id_are_named_to_the_operator() {
     let fleet = Fleet::start().await;
-    let password = fleet.enrol().await;
+    let pi = fleet.enrol().await;
     let args = ["device", "show", "pi-1"];
     let runs = |api: &'static str| move |device: &Value| device["api"] == api;
     // The one is thrown out by the other, comes back, and throws the other one out.
     for (instance, api) in [(1, "10.0.0.1:8080"), (2, "10.0.0.2:8080")] {
-        fleet.say(&password, instance, None).await;
+        fleet.say(&pi, instance, None).await;
         let device = fleet.until(&args, runs(api)).await;
         assert_eq!(device["warnings"], serde_json::json!([]), "a restart looks the same");
     }
-    fleet.say(&password, 1, None).await;
+    fleet.say(&pi, 1, None).await;
     fleet.until(&args, runs("10.0.0.1:8080")).await;
     let shown = fleet.run(&args).await;
     let warning = "warning  two agents use the id pi-1: one at 10.0.0.1:8080, one at 10.0.0.2:8080";

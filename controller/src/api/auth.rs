@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header;
 use axum::http::request::Parts;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use tidegate_wire::{DeviceId, Digest};
+use tidegate_wire::invitation::secret_of_bearer;
 
 use super::App;
 use super::error::ApiError;
-use crate::broker::same;
+use crate::clock;
+use crate::door::Peer;
 
 /// An operator, by the name of their token.
 pub(super) struct Operator(pub String);
@@ -31,27 +30,27 @@ impl FromRequestParts<Arc<App>> for Reader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let known = operator(parts, app).is_some() || device(parts, app).is_some();
+        let known = operator(parts, app).is_some() || is_device(parts, app);
         known.then_some(Self).ok_or_else(ApiError::unauthorised)
     }
 }
 
 /// Tokens are random and looked up by their SHA-256, so the time that takes tells nothing.
 fn operator(parts: &Parts, app: &App) -> Option<String> {
-    let token = credentials(parts, "bearer")?;
-    app.ledger.state().tokens.get(&Digest::of(token.as_bytes())).cloned()
+    let secret = secret_of_bearer(bearer(parts)?).ok()?;
+    app.ledger.state().tokens.get(&secret.digest()).cloned()
 }
 
-fn device(parts: &Parts, app: &App) -> Option<DeviceId> {
-    let decoded = STANDARD.decode(credentials(parts, "basic")?).ok()?;
-    let (id, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
-    let id: DeviceId = id.parse().ok()?;
-    let expected = app.ledger.state().devices.get(&id)?.password;
-    same(&expected, &Digest::of(password.as_bytes())).then_some(id)
+/// A device is known by the certificate of its connection. Asked anew for each request: it may have
+/// been shut out since.
+fn is_device(parts: &Parts, app: &App) -> bool {
+    let peer = parts.extensions.get::<ConnectInfo<Peer>>();
+    let shown = peer.and_then(|ConnectInfo(peer)| peer.shown.as_ref());
+    shown.is_some_and(|it| app.ledger.state().counts(&it.device, &it.serial, clock::now()))
 }
 
-fn credentials<'a>(parts: &'a Parts, scheme: &str) -> Option<&'a str> {
+fn bearer(parts: &Parts) -> Option<&str> {
     let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (found, credentials) = value.split_once(' ')?;
-    found.eq_ignore_ascii_case(scheme).then(|| credentials.trim())
+    let (scheme, bearer) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| bearer.trim())
 }

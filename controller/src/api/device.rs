@@ -1,135 +1,23 @@
-//! Devices: letting them in, listing them, putting them out.
+//! Devices: listing them, shutting them out, forgetting them.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use tidegate_trust::verify_enrol;
-use tidegate_wire::enrol::{EnrolRequest, EnrolResponse};
-use tidegate_wire::envelope;
+use axum::http::StatusCode;
+use tidegate_wire::DeviceId;
 use tidegate_wire::report::Transition;
 use tidegate_wire::topic::Topic;
-use tidegate_wire::{DeviceId, Digest};
 
+use super::App;
 use super::auth::Operator;
 use super::error::{ApiError, Body, Segments};
 use super::types::{
-    DeviceDetail, DeviceList, DeviceModel, DeviceSummary, DeviceTokenRequest, IssuedToken,
-    ReportCounts, Served, TransitionView,
+    DeviceDetail, DeviceList, DeviceModel, DeviceSummary, ReportCounts, RevokeDevice, RevokedView,
+    Served, TransitionView,
 };
-use super::{App, Told};
-use crate::clock;
-use crate::state::{Decided, Device, DeviceToken, Record, State as Decisions};
+use crate::state::{Decided, Device, Record, Revoked, State as Decisions};
 use crate::telemetry::Known;
-
-/// The most devices of one token, and the longest that it may last: ten years of seconds.
-const USES_MAX: u32 = 1_000_000;
-const EXPIRES_SECONDS_MAX: u64 = 10 * 366 * 24 * 3600;
-
-/// `POST /v1/enrol`: a signed request in, a sealed response out, both CBOR.
-pub(super) async fn enrol(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, ApiError> {
-    let broker = match &app.told {
-        Told::As(address) => address.clone(),
-        Told::SameHost(port) => format!("{}:{port}", host(&headers)?),
-    };
-    let sealed = tokio::task::spawn_blocking(move || {
-        let request = verify_enrol(&body)
-            .map_err(|error| ApiError::bad_request(format!("the request is refused: {error}")))?;
-        let device = request.device.to_string();
-        let password = app.ledger.decide(&device, |state, now_ms| {
-            let known = state.devices.get(&request.device);
-            let joined_ms = known.map_or(now_ms, |device| device.joined_ms);
-            let password = app.passwords.of(&request.device, &request.public_key, joined_ms);
-            admit(state, now_ms, request, password)
-        })?;
-        let (fleet, root) = (app.fleet.clone(), app.releases.root());
-        Ok::<_, ApiError>(envelope::seal(&EnrolResponse { fleet, broker, password, root }))
-    });
-    let headers = [(header::CONTENT_TYPE, "application/cbor")];
-    Ok((headers, sealed.await??).into_response())
-}
-
-/// Decides whether a device comes in. Who shows the key that is known already gets the same answer
-/// again, whatever became of the token.
-fn admit(
-    state: &Decisions,
-    now_ms: u64,
-    request: EnrolRequest,
-    password: String,
-) -> Result<Decided<String>, ApiError> {
-    let EnrolRequest { device, mut labels, public_key, token, agent } = request;
-    if let Some(known) = state.devices.get(&device) {
-        if known.public_key == public_key {
-            return Ok(Decided::nothing(password));
-        }
-        let text = format!(
-            "a device {device} with another key is enrolled: choose another id, or remove it first \
-             with `tidegate device remove {device}`"
-        );
-        return Err(ApiError::new(StatusCode::CONFLICT, text));
-    }
-    let refused = |text: &str| {
-        let text = format!("{text}: ask an operator for a new one");
-        ApiError::new(StatusCode::FORBIDDEN, text)
-    };
-    let token = Digest::of(token.trim().as_bytes());
-    match state.device_tokens.get(&token) {
-        None => return Err(refused("the enrolment token is not known")),
-        Some(found) if found.expires_ms <= now_ms => {
-            return Err(refused("the enrolment token has expired"));
-        }
-        Some(DeviceToken { uses: 0, .. }) => return Err(refused("the enrolment token is used up")),
-        Some(found) => labels.extend(found.labels.clone()),
-    }
-    let digest = Digest::of(password.as_bytes());
-    let record =
-        Record::DeviceEnrolled { device, labels, public_key, password: digest, agent, token };
-    Ok(Decided::one(record, "", password))
-}
-
-/// The name by which the device reached us, without the port.
-fn host(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.map(|host| match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
-        _ => host,
-    });
-    host.ok_or_else(|| ApiError::bad_request("the request has no Host header"))
-}
-
-/// `POST /v1/device-tokens`.
-pub(super) async fn token(
-    State(app): State<Arc<App>>,
-    Operator(who): Operator,
-    Body(request): Body<DeviceTokenRequest>,
-) -> Result<(StatusCode, Json<IssuedToken>), ApiError> {
-    let DeviceTokenRequest { labels, uses, expires_seconds, why } = request;
-    if !(1..=USES_MAX).contains(&uses) {
-        return Err(ApiError::bad_request(format!("uses = {uses}: use 1 to {USES_MAX}")));
-    }
-    if !(1..=EXPIRES_SECONDS_MAX).contains(&expires_seconds) {
-        let text = format!("expires_seconds = {expires_seconds}: use 1 to {EXPIRES_SECONDS_MAX}");
-        return Err(ApiError::bad_request(text));
-    }
-    let issued = tokio::task::spawn_blocking(move || {
-        let secret = clock::secret();
-        let token = Digest::of(secret.as_bytes());
-        app.ledger.decide(&who, |_, now_ms| {
-            let expires_ms = now_ms + expires_seconds * 1000;
-            let record = Record::DeviceTokenIssued { token, labels, uses, expires_ms };
-            let issued = IssuedToken { token: secret, expires_ms: Some(expires_ms) };
-            Ok::<_, ApiError>(Decided::one(record, why, issued))
-        })
-    });
-    Ok((StatusCode::CREATED, Json(issued.await??)))
-}
 
 /// `GET /v1/devices`.
 pub(super) async fn list(
@@ -137,11 +25,20 @@ pub(super) async fn list(
     _: Operator,
 ) -> Result<Json<DeviceList>, ApiError> {
     let listed = tokio::task::spawn_blocking(move || {
-        let devices = app.ledger.state().devices.clone();
-        let summary = |(id, device): (&DeviceId, &Device)| {
-            app.telemetry.look(id, |known| summary(id, device, known))
+        let (devices, revoked) = {
+            let state = app.ledger.state();
+            (state.devices.clone(), state.revoked.clone())
         };
-        devices.iter().map(summary).collect()
+        let inside = devices.iter().map(|(id, device)| (id, device, None));
+        let outside = revoked.iter().map(|(id, out)| (id, &out.device, Some(out)));
+        let mut listed: Vec<DeviceSummary> = inside
+            .chain(outside)
+            .map(|(id, device, out)| {
+                app.telemetry.look(id, |known| summary(id, device, known, out))
+            })
+            .collect();
+        listed.sort_unstable_by(|one, other| one.device.cmp(&other.device));
+        listed
     });
     Ok(Json(DeviceList { devices: listed.await? }))
 }
@@ -152,7 +49,7 @@ pub(super) async fn show(
     _: Operator,
     Segments(id): Segments<DeviceId>,
 ) -> Result<Json<DeviceDetail>, ApiError> {
-    let device = app.ledger.state().devices.get(&id).cloned().ok_or_else(|| unknown(&id))?;
+    let (device, out) = find(&app.ledger.state(), &id).ok_or_else(|| unknown(&id))?;
     let known = app.telemetry.device(&id);
     let artifacts = &known.served.artifacts;
     let reports = ReportCounts {
@@ -173,14 +70,21 @@ pub(super) async fn show(
         median_us: entry.latency.quantile_us(0.5).unwrap_or(0.0),
     });
     Ok(Json(DeviceDetail {
-        summary: summary(&id, &device, &known),
+        summary: summary(&id, &device, &known, out.as_ref()),
         reports,
         served: served.collect(),
         transitions: known.steps.steps.iter().rev().map(|(at, step)| view(*at, step)).collect(),
     }))
 }
 
-fn summary(id: &DeviceId, device: &Device, known: &Known) -> DeviceSummary {
+/// A device, and how it was shut out if it was.
+fn find(state: &Decisions, id: &DeviceId) -> Option<(Device, Option<Revoked>)> {
+    let inside = state.devices.get(id).map(|device| (device.clone(), None));
+    let outside = || state.revoked.get(id).map(|out| (out.device.clone(), Some(out.clone())));
+    inside.or_else(outside)
+}
+
+fn summary(id: &DeviceId, device: &Device, known: &Known, out: Option<&Revoked>) -> DeviceSummary {
     let heard = known.heard.as_ref();
     let status = heard.map(|heard| &heard.status);
     let models = status.map(|status| status.models.as_slice()).unwrap_or_default();
@@ -197,7 +101,7 @@ fn summary(id: &DeviceId, device: &Device, known: &Known) -> DeviceSummary {
     };
     DeviceSummary {
         device: id.clone(),
-        online: status.is_some_and(|status| status.online),
+        online: out.is_none() && status.is_some_and(|status| status.online),
         labels: device.labels.clone(),
         agent: status.map_or(&device.agent, |status| &status.agent).clone(),
         api: status.map(|status| status.api.clone()).unwrap_or_default(),
@@ -207,6 +111,12 @@ fn summary(id: &DeviceId, device: &Device, known: &Known) -> DeviceSummary {
         dropped: known.spools.dropped().max(status.map_or(0, |status| status.dropped)),
         models: models.iter().map(model).collect(),
         warnings: heard.map(|heard| heard.warnings.clone()).unwrap_or_default(),
+        certificate_expires_ms: device.certificates.last().map(|last| last.expires * 1000),
+        revoked: out.map(|out| RevokedView {
+            at_ms: out.at_ms,
+            by: out.by.clone(),
+            why: out.why.clone(),
+        }),
     }
 }
 
@@ -223,36 +133,83 @@ fn view(at: u64, step: &Transition) -> TransitionView {
     }
 }
 
+/// `POST /v1/devices/{device}/revoke`.
+pub(super) async fn revoke(
+    State(app): State<Arc<App>>,
+    Operator(who): Operator,
+    Segments(id): Segments<DeviceId>,
+    Body(RevokeDevice { why }): Body<RevokeDevice>,
+) -> Result<StatusCode, ApiError> {
+    let record = Record::DeviceRevoked { device: id.clone() };
+    decide(&app, who, why, &id, record, |state, id| {
+        if state.revoked.contains_key(id) {
+            return Err(ApiError::new(StatusCode::CONFLICT, format!("{id} was revoked before")));
+        }
+        state.devices.contains_key(id).then_some(()).ok_or_else(|| unknown(id))
+    })
+    .await?;
+    shut_out(&app, &id).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// `DELETE /v1/devices/{device}`.
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Operator(who): Operator,
     Segments(id): Segments<DeviceId>,
 ) -> Result<StatusCode, ApiError> {
-    let (deciding, device) = (Arc::clone(&app), id.clone());
+    let record = Record::DeviceRemoved { device: id.clone() };
+    decide(&app, who, String::new(), &id, record, |state, id| {
+        find(state, id).map(|_| ()).ok_or_else(|| unknown(id))
+    })
+    .await?;
+    shut_out(&app, &id).await;
+    let (telemetry, device) = (Arc::clone(&app.telemetry), id.clone());
     tokio::task::spawn_blocking(move || {
-        deciding.ledger.decide(&who, |state, _| {
-            let removed = Record::DeviceRemoved { device: device.clone() };
-            match state.devices.contains_key(&device) {
-                true => Ok(Decided::one(removed, "", ())),
-                false => Err(unknown(&device)),
-            }
-        })?;
-        deciding.telemetry.forget(&device);
-        if let Err(error) = deciding.telemetry.commit() {
+        telemetry.forget(&device);
+        if let Err(error) = telemetry.commit() {
             tracing::error!(%error, "what a removed device reported is forgotten later");
         }
-        Ok::<_, ApiError>(())
     })
-    .await??;
-    // It is out whatever follows; a session that is open would still be sent directives.
-    if let Some(broker) = &app.broker
-        && let Err(error) = broker.evict(&id).await
-    {
-        tracing::error!(%error, "a removed device's session");
-    }
+    .await?;
     app.link.clear(&Topic::Status(id));
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Journals what becomes of a device, unless `check` refuses.
+async fn decide(
+    app: &Arc<App>,
+    who: String,
+    why: String,
+    id: &DeviceId,
+    record: Record,
+    check: impl FnOnce(&Decisions, &DeviceId) -> Result<(), ApiError> + Send + 'static,
+) -> Result<(), ApiError> {
+    let (app, id) = (Arc::clone(app), id.clone());
+    tokio::task::spawn_blocking(move || {
+        app.ledger.decide(&who, |state, _| {
+            check(state, &id)?;
+            Ok(Decided::one(record, why, ()))
+        })
+    })
+    .await?
+}
+
+/// What follows once the journal says that a device is out. It is out whatever fails here: nobody
+/// lets it in again, and nobody listens to it.
+async fn shut_out(app: &Arc<App>, id: &DeviceId) {
+    app.guests.cut(id);
+    // A session that is kept would still be sent directives.
+    if let Some(broker) = &app.broker
+        && let Err(error) = broker.evict(id).await
+    {
+        tracing::error!(%error, "the session of a device that was shut out");
+    }
+    let lists = Arc::clone(app);
+    let written = tokio::task::spawn_blocking(move || lists.write_revoked()).await;
+    if let Ok(Err(error)) = written {
+        tracing::error!(%error, "the list of revoked certificates is written at the next start");
+    }
 }
 
 fn unknown(id: &DeviceId) -> ApiError {

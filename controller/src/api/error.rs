@@ -35,7 +35,8 @@ impl ApiError {
     }
 
     pub(super) fn unauthorised() -> Self {
-        let text = "a token is needed: send `Authorization: Bearer …` with an operator's token";
+        let text =
+            "an operator's token (`Authorization: Bearer …`) or a device's certificate is needed";
         Self::new(StatusCode::UNAUTHORIZED, text)
     }
 }
@@ -46,7 +47,7 @@ impl IntoResponse for ApiError {
         if status.is_server_error() {
             tracing::error!(%status, "{text}");
         }
-        let challenge = [(header::WWW_AUTHENTICATE, "Bearer, Basic realm=\"tidegate\"")];
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
         let body = Json(ErrorBody { error: text });
         match status {
             StatusCode::UNAUTHORIZED => (status, challenge, body).into_response(),

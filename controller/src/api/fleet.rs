@@ -6,13 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
-use tidegate_wire::Digest;
 
 use super::App;
 use super::auth::Operator;
 use super::error::{ApiError, Asked, Body};
 use super::types::{AuditPage, FleetSummary, Health, IssuedToken, TokenRequest};
-use crate::clock;
+use crate::data_dir::new_secret;
 use crate::state::{Decided, Record};
 
 /// Entries of an audit page if nothing else is asked for, and at most.
@@ -86,14 +85,15 @@ pub(super) async fn token(
         return Err(ApiError::bad_request(text));
     }
     let issued = tokio::task::spawn_blocking(move || {
-        let secret = clock::secret();
-        let token = Digest::of(secret.as_bytes());
+        let secret = new_secret();
+        let token = secret.digest();
+        let pass = app.pass(secret);
         app.ledger.decide(&who, |state, _| {
             if state.tokens.values().any(|known| *known == name) {
                 let text = format!("there is an operator {name} already: choose another name");
                 return Err(ApiError::new(StatusCode::CONFLICT, text));
             }
-            let issued = IssuedToken { token: secret, expires_ms: None };
+            let issued = IssuedToken { token: pass.text(), expires_ms: None };
             Ok(Decided::one(Record::TokenIssued { name, token }, why, issued))
         })
     });

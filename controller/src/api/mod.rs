@@ -1,11 +1,12 @@
 //! The HTTP API: what operators and devices ask of the controller.
 //!
-//! Operators show a bearer token, devices their id and broker password; only `/healthz`,
-//! `/metrics` and `/v1/enrol` are open, the last one because the token is in the signed request.
+//! Operators show a bearer token, devices the certificate of their connection; only `/healthz`,
+//! `/metrics` and `/v1/enrol` are open, the last one because the secret is in the signed request.
 //! Errors are `{"error": "…"}` with a fitting status.
 
 mod auth;
 mod device;
+mod enrol;
 mod error;
 mod files;
 mod fleet;
@@ -22,12 +23,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use tidegate_wire::FleetId;
+use tidegate_wire::invitation::{Invitation, Pass, Secret};
+use tidegate_wire::{Digest, FleetId};
 use tokio::sync::watch;
 
+use crate::authority::{Authority, AuthorityError};
 use crate::blobs::Blobs;
 use crate::broker::Broker;
-use crate::data_dir::Passwords;
+use crate::clock;
+use crate::door::Guests;
 use crate::expiry::Expiries;
 use crate::ingest::Ingest;
 use crate::link::Link;
@@ -38,6 +42,9 @@ use crate::telemetry::Telemetry;
 
 /// The most bytes of a body that is read into memory: targets metadata has 1 MiB at most.
 const BODY_MAX: usize = 2 << 20;
+
+/// The most bytes of an enrolment, which anybody may send.
+const ENROL_MAX: usize = tidegate_trust::enrol::SIZE_MAX;
 
 /// What every request needs.
 pub(crate) struct App {
@@ -55,7 +62,34 @@ pub(crate) struct App {
     pub told: Told,
     /// What expires besides the release metadata.
     pub expiries: Expiries,
-    pub passwords: Arc<Passwords>,
+    pub guests: Arc<Guests>,
+    pub authority: Arc<Authority>,
+    /// Authorities of an external broker, DER.
+    pub others: Vec<Vec<u8>>,
+    /// Where devices and operators find this API.
+    pub url: String,
+    /// How long a device's certificate lasts.
+    pub certificate_seconds: u64,
+}
+
+impl App {
+    /// Lets devices in.
+    fn invitation(&self, secret: Secret) -> Invitation {
+        let root = Digest::of(&self.releases.root());
+        let (controller, authority) = (self.url.clone(), self.authority.digest());
+        Invitation { controller, authority, root, secret }
+    }
+
+    /// Lets an operator in.
+    fn pass(&self, secret: Secret) -> Pass {
+        Pass { controller: self.url.clone(), authority: self.authority.digest(), secret }
+    }
+
+    /// Writes the certificates that count no more where external brokers look for them.
+    pub(crate) fn write_revoked(&self) -> Result<(), AuthorityError> {
+        let now = clock::now();
+        self.authority.revoke(&self.ledger.state().barred_at(now), now)
+    }
 }
 
 /// Which broker devices are told of.
@@ -74,7 +108,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/metadata/{name}", get(files::metadata))
         .route("/blobs/{digest}", get(files::blob))
-        .route("/v1/enrol", post(device::enrol))
+        .route("/v1/enrol", post(enrol::enrol).layer(DefaultBodyLimit::max(ENROL_MAX)))
         .route("/v1/blobs/{digest}", get(files::stored).put(files::upload))
         .route("/v1/metadata/targets", post(trust::publish))
         .route("/v1/metadata/root", post(trust::rotate))
@@ -89,7 +123,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/rollouts/{id}/{command}", post(rollout::command))
         .route("/v1/devices", get(device::list))
         .route("/v1/devices/{device}", get(device::show).delete(device::remove))
-        .route("/v1/device-tokens", post(device::token))
+        .route("/v1/devices/{device}/revoke", post(device::revoke))
+        .route("/v1/device-tokens", post(enrol::token))
         .route("/v1/tokens", post(fleet::token))
         .route("/v1/audit", get(fleet::audit))
         .route("/v1/fleet", get(fleet::summary))

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use reqwest::{Method, StatusCode};
 use tidegate_trust::{Trusted, verify_directive};
-use tidegate_wire::enrol::EnrolResponse;
 use tidegate_wire::envelope;
+use tidegate_wire::invitation::Pass;
 use tidegate_wire::report::{Ack, ModelStatus, Status};
 use tidegate_wire::topic::Topic;
 use tidegate_wire::{ArtifactRef, DeviceId, Digest, Generation, State};
@@ -73,14 +73,14 @@ where
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_reaches_a_device_and_its_commit_completes_the_rollout() {
     let fleet = Fleet::start().await;
-    let password = fleet.join("pi-1").await;
+    let pi = fleet.join("pi-1").await;
     let release = fleet.publish(None, "1.0.0").await;
     let (code, body) = fleet.post("v1/rollouts", &start("1.0.0", AT_ONCE)).await;
     assert_eq!(code, StatusCode::CREATED, "{body}");
     let started: RolloutDetail = serde_json::from_str(&body).unwrap();
     assert_eq!((started.summary.id, started.summary.by.as_str()), (1, "admin"));
 
-    let mut device = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    let mut device = Session::new(&fleet, &pi).join().await;
     let bytes = device.message(&Topic::Directive("digits".parse().unwrap())).await;
     let root = fleet.request(Method::GET, "metadata/1.root").send().await.unwrap();
     let trusted: Trusted = Trusted::from_root(root.bytes().await.unwrap().to_vec()).unwrap();
@@ -109,7 +109,7 @@ async fn a_release_reaches_a_device_and_its_commit_completes_the_rollout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn decisions_survive_a_restart_and_are_announced_again() {
     let fleet = Fleet::start().await;
-    let password = fleet.join("pi-1").await;
+    let pi = fleet.join("pi-1").await;
     fleet.publish(None, "1.0.0").await;
     fleet.post("v1/rollouts", &start("1.0.0", AT_ONCE)).await;
     let opened = |detail: &RolloutDetail| detail.summary.wave == Some(0);
@@ -118,71 +118,8 @@ async fn decisions_survive_a_restart_and_are_announced_again() {
     let after: RolloutDetail = fleet.get("v1/rollouts/1").await;
     assert_eq!((after.generation, after.artifact), (before.generation, before.artifact));
     std::fs::remove_dir_all(fleet.dir.path().join("telemetry")).ok();
-    let mut device = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    let mut device = Session::new(&fleet, &pi).join().await;
     device.message(&Topic::Timestamp).await;
-    fleet.server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_devices_enrol_at_once() {
-    let fleet = Fleet::start().await;
-    let token = fleet.device_token(100).await;
-    let names: Vec<String> = (0..100).map(|n| format!("pi-{n}")).collect();
-    let enrol = |n: usize| {
-        let (fleet, name, token) = (&fleet, &names[n], &token);
-        async move { fleet.enrol(name, n as u8 + 1, token).await }
-    };
-    let answers = all((0..100).map(enrol).collect()).await;
-    let mut passwords = BTreeSet::new();
-    for (status, body) in answers {
-        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
-        passwords.insert(envelope::open::<EnrolResponse>(&body).unwrap().password);
-    }
-    assert_eq!(passwords.len(), 100);
-    let devices: DeviceList = fleet.get("v1/devices").await;
-    assert_eq!(devices.devices.len(), 100);
-    assert_eq!(devices.devices[0].labels["site"], "oslo", "from the token");
-    let (status, body) = fleet.enrol("one-more", 200, &token).await;
-    assert_eq!(status, StatusCode::FORBIDDEN);
-    assert!(String::from_utf8_lossy(&body).contains("used up"));
-    fleet.server.stop().await;
-}
-
-/// Runs all of them at once.
-async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut pending: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(|context| {
-        let mut ready = true;
-        for (future, output) in &mut pending {
-            if output.is_none() {
-                match future.as_mut().poll(context) {
-                    std::task::Poll::Ready(value) => *output = Some(value),
-                    std::task::Poll::Pending => ready = false,
-                }
-            }
-        }
-        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-    pending.into_iter().map(|(_, output)| output.unwrap()).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn enrolling_again_with_the_same_key_is_harmless_and_with_another_refused() {
-    let fleet = Fleet::start().await;
-    let token = fleet.device_token(1).await;
-    let first = fleet.enrol("pi-1", 1, &token).await;
-    assert_eq!(first.0, StatusCode::OK);
-    assert_eq!(fleet.enrol("pi-1", 1, &token).await, first, "although the token is used up");
-    let (status, body) = fleet.enrol("pi-1", 2, &token).await;
-    assert_eq!(status, StatusCode::CONFLICT);
-    assert!(String::from_utf8_lossy(&body).contains("another key"));
-    assert_eq!(fleet.enrol("pi-2", 2, "guessed").await.0, StatusCode::FORBIDDEN);
-
-    let removed = fleet.request(Method::DELETE, "v1/devices/pi-1").send().await.unwrap();
-    assert_eq!(removed.status(), StatusCode::NO_CONTENT);
-    let again = fleet.request(Method::DELETE, "v1/devices/pi-1").send().await.unwrap();
-    assert_eq!(again.status(), StatusCode::NOT_FOUND);
     fleet.server.stop().await;
 }
 
@@ -225,7 +162,7 @@ async fn a_release_is_refused_until_all_its_blobs_are_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_who_is_known_is_answered() {
     let fleet = Fleet::start().await;
-    let http = reqwest::Client::new();
+    let http = fleet.nobody();
     for path in ["v1/models", "v1/devices", "v1/audit", "metadata/timestamp", "metadata/1.root"] {
         let nobody = http.get(fleet.url(path)).send().await.unwrap();
         assert_eq!(nobody.status(), StatusCode::UNAUTHORIZED, "{path}");
@@ -237,18 +174,20 @@ async fn only_who_is_known_is_answered() {
         let open = http.get(fleet.url(path)).send().await.unwrap();
         assert_eq!(open.status(), StatusCode::OK, "{path}");
     }
-    let password = fleet.join("pi-1").await;
-    let get = |path: &str| http.get(fleet.url(path)).basic_auth("pi-1", Some(&password));
-    assert_eq!(get("metadata/1.root").send().await.unwrap().status(), StatusCode::OK);
-    assert_eq!(get("v1/devices").send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
-    let wrong = http.get(fleet.url("metadata/1.root")).basic_auth("pi-1", Some("x"));
-    assert_eq!(wrong.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let device = fleet.join("pi-1").await.http();
+    let get = async |path: &str| device.get(fleet.url(path)).send().await.unwrap().status();
+    assert_eq!(get("metadata/1.root").await, StatusCode::OK);
+    assert_eq!(get("v1/devices").await, StatusCode::UNAUTHORIZED);
 
     let request = TokenRequest { name: "berta".into(), why: "on call".into() };
     let (status, body) = fleet.post("v1/tokens", &request).await;
     assert_eq!(status, StatusCode::CREATED);
-    let token = serde_json::from_str::<IssuedToken>(&body).unwrap().token;
-    let berta = http.get(fleet.url("v1/fleet")).bearer_auth(token).send().await.unwrap();
+    let pass: Pass = serde_json::from_str::<IssuedToken>(&body).unwrap().token.parse().unwrap();
+    assert_eq!(
+        (pass.controller.as_str(), pass.authority),
+        (fleet.server.url(), fleet.admin.authority)
+    );
+    let berta = http.get(fleet.url("v1/fleet")).bearer_auth(pass.bearer()).send().await.unwrap();
     assert_eq!(berta.status(), StatusCode::OK);
     assert_eq!(fleet.post("v1/tokens", &request).await.0, StatusCode::CONFLICT);
     fleet.server.stop().await;
@@ -294,9 +233,9 @@ async fn wrong_wishes_are_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_are_counted_once_and_acknowledged_and_nonsense_does_not_stop_them() {
     let fleet = Fleet::start().await;
-    let password = fleet.join("pi-1").await;
+    let pi = fleet.join("pi-1").await;
     let id: DeviceId = "pi-1".parse().unwrap();
-    let mut device = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    let mut device = Session::new(&fleet, &pi).join().await;
     let topic = Topic::Report(id.clone());
     device.publish(&topic.name(&crate::testing::fleet_id()), b"nonsense".to_vec()).await;
     device.send(&topic, &report("another", 7, 0));
@@ -340,7 +279,7 @@ async fn a_folder_is_used_by_one_controller_and_only_after_it_was_founded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_that_the_checker_refuses_is_not_carried_out() {
     let fleet = Fleet::start().await;
-    let password = fleet.join("pi-1").await;
+    let pi = fleet.join("pi-1").await;
     let release = fleet.publish(None, "1.0.0").await;
     fleet.post("v1/rollouts", &start("1.0.0", AT_ONCE)).await;
     until(&fleet, "v1/rollouts/1", |d: &RolloutDetail| d.summary.wave == Some(0)).await;
@@ -357,7 +296,7 @@ async fn a_plan_that_the_checker_refuses_is_not_carried_out() {
         ledger.decide("nobody", decide).unwrap();
     }
     let fleet = Fleet::open(dir, admin).await;
-    let mut device = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    let mut device = Session::new(&fleet, &pi).join().await;
     let topic = Topic::Directive("digits".parse().unwrap());
     let before = device.message(&topic).await;
     let said = status("pi-1", Generation(1), &release.artifact, State::Committed);
@@ -384,7 +323,7 @@ async fn a_plan_that_the_checker_refuses_is_not_carried_out() {
     let (code, body) = fleet.post("v1/rollouts/1/cancel", &act("give up")).await;
     assert_eq!(code, StatusCode::OK, "{body}");
     let issued: ModelDetail = fleet.get("v1/models/digits").await;
-    let mut late = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    let mut late = Session::new(&fleet, &pi).join().await;
     assert_eq!(late.message(&topic).await, before, "no directive came of it");
     assert_eq!(issued.directive.unwrap().generation, held.generation);
     fleet.server.stop().await;

@@ -456,6 +456,31 @@ pub struct DeviceSummary {
     pub models: Vec<DeviceModel>,
     /// What an operator should look at, for example two agents with this id; newest last.
     pub warnings: Vec<String>,
+    /// When its newest certificate expires; it renews that by itself.
+    #[serde(default)]
+    pub certificate_expires_ms: Option<u64>,
+    /// How it was shut out, if it was.
+    #[serde(default)]
+    pub revoked: Option<RevokedView>,
+}
+
+/// That a device was shut out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedView {
+    /// When.
+    pub at_ms: u64,
+    /// Who did it.
+    pub by: String,
+    /// In their words.
+    pub why: String,
+}
+
+/// `POST /v1/devices/{id}/revoke`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeDevice {
+    /// Why, for the audit log.
+    pub why: String,
 }
 
 /// Where a device is with one model.
@@ -545,13 +570,19 @@ pub struct DeviceTokenRequest {
     pub why: String,
 }
 
-/// A token, shown this once. Only its SHA-256 is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An invitation or a pass, shown this once. Only the SHA-256 of its secret is kept.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedToken {
-    /// The secret.
+    /// The line to hand over; it holds the secret.
     pub token: String,
     /// When it expires; none for operators' tokens.
     pub expires_ms: Option<u64>,
+}
+
+impl std::fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IssuedToken(***, expires {:?})", self.expires_ms)
+    }
 }
 
 /// `POST /v1/tokens`: lets an operator in.

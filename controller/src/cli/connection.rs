@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::client::{Client, DEFAULT_URL};
+use tidegate_wire::invitation::Pass;
 
-/// The name of the operator's token in the controller's data folder.
-pub const ADMIN_TOKEN: &str = "admin-token";
+use crate::client::Client;
+use crate::data_dir::ADMIN_TOKEN;
 
 /// Where the token stands in the environment.
 const TOKEN_VARIABLE: &str = "TIDEGATE_TOKEN";
@@ -17,9 +17,9 @@ const TOKEN_VARIABLE: &str = "TIDEGATE_TOKEN";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Controller")]
 pub struct Connection {
-    /// The controller's address.
-    #[arg(long, global = true, env = "TIDEGATE_URL", hide_env_values = true, value_name = "URL", default_value = DEFAULT_URL)]
-    url: String,
+    /// The controller's address, if it is not the one in the token.
+    #[arg(long, global = true, env = "TIDEGATE_URL", hide_env_values = true, value_name = "URL")]
+    url: Option<String>,
     /// File with the operator's token. Without it TIDEGATE_TOKEN is used, then --data.
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -34,7 +34,11 @@ pub struct Connection {
 impl Connection {
     /// The client of that controller. Nothing is sent yet.
     pub fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(&self.url, self.token()?)?)
+        let mut pass = self.pass()?;
+        if let Some(url) = &self.url {
+            pass.controller.clone_from(url);
+        }
+        Ok(Client::new(&pass)?)
     }
 
     /// The controller's data folder, if it was given.
@@ -51,25 +55,26 @@ impl Connection {
         }
     }
 
-    fn token(&self) -> anyhow::Result<Option<String>> {
+    fn pass(&self) -> anyhow::Result<Pass> {
         if let Some(file) = &self.token_file {
-            return token_in(file).map(Some);
+            return pass_in(file);
         }
         match (std::env::var(TOKEN_VARIABLE), &self.data) {
-            (Ok(token), _) if !token.is_empty() => Ok(Some(token)),
-            (_, Some(data)) => token_in(&data.join(ADMIN_TOKEN)).map(Some),
-            (_, None) => Ok(None),
+            (Ok(token), _) if !token.is_empty() => {
+                token.parse().with_context(|| format!("{TOKEN_VARIABLE} holds no token"))
+            }
+            (_, Some(data)) => pass_in(&data.join(ADMIN_TOKEN)),
+            (_, None) => bail!(
+                "no token is given, and without one it is not known which controller to trust: \
+                 use --token-file, {TOKEN_VARIABLE}, or --data with the controller's data folder"
+            ),
         }
     }
 }
 
-fn token_in(file: &Path) -> anyhow::Result<String> {
+/// The pass in a file. What stands there is not shown if it is none: it may be a secret.
+pub(super) fn pass_in(file: &Path) -> anyhow::Result<Pass> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the token file {}", file.display()))?;
-    let token = text.trim();
-    // A header cannot carry anything else, and its error would show the token.
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!("{} holds no token: one line of printable characters belongs there", file.display());
-    }
-    Ok(token.to_owned())
+    text.parse().with_context(|| format!("{} holds no token", file.display()))
 }

@@ -10,7 +10,8 @@ use super::connection::Connection;
 use super::text::{Table, ago, duration, labels, now_ms, show_labels, time};
 use super::{say, say_json};
 use crate::api::types::{
-    DeviceDetail, DeviceModel, DeviceSummary, DeviceTokenRequest, ReasonText, TransitionView,
+    DeviceDetail, DeviceModel, DeviceSummary, DeviceTokenRequest, ReasonText, RevokeDevice,
+    TransitionView,
 };
 
 const EXAMPLES: &str = "\
@@ -18,6 +19,7 @@ Examples:
   tidegate device token --uses 10 --expires 24h --labels site=oslo,hw=pi4
   tidegate device list
   tidegate device show pi4-0007
+  tidegate device revoke pi4-0007 --why 'stolen'
   tidegate device remove pi4-0007";
 
 /// Look at devices, let new ones in, remove old ones.
@@ -39,16 +41,29 @@ enum Command {
         /// The device.
         device: DeviceId,
     },
-    /// Remove a device from the fleet.
+    /// Shut a device out, at once and for good: stolen, or no longer trusted.
     ///
-    /// It can no longer connect, and no rollout counts it. What it runs goes on running.
+    /// Its connections are cut, its certificates count no more, and neither its id nor its key can
+    /// enrol again. `tidegate device remove` frees the id for another device; the key stays out.
+    Revoke {
+        /// The device.
+        device: DeviceId,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+    /// Forget a device.
+    ///
+    /// It can no longer connect, and no rollout counts it. What it runs goes on running. With a new
+    /// invitation it may enrol again, unless it was revoked.
     Remove {
         /// The device.
         device: DeviceId,
     },
-    /// Make a token that lets new devices in.
+    /// Make an invitation that lets new devices in.
     ///
-    /// It is shown this once: put it into `enrol_token` of the agent's configuration.
+    /// It is shown this once: put it into `enrol_token` of the agent's configuration. It says where
+    /// the controller is and how to recognise it, and holds the secret that lets devices in.
     Token {
         /// Labels for every device that comes with it, over what it says of itself.
         #[arg(long, value_name = "K=V,…", value_parser = labels, default_value = "", hide_default_value = true)]
@@ -89,6 +104,14 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 say_json(&serde_json::json!({ "removed": device }))?;
             } else {
                 say(format_args!("removed {device}"))?;
+            }
+        }
+        Command::Revoke { device, why } => {
+            client.revoke_device(&device, &RevokeDevice { why }).await?;
+            if connection.json {
+                say_json(&serde_json::json!({ "revoked": device }))?;
+            } else {
+                say(format_args!("{device} is shut out"))?;
             }
         }
         Command::Token { labels, uses, expires, why } => {
@@ -132,7 +155,10 @@ fn table(devices: &[DeviceSummary], now_ms: u64) -> Table {
 }
 
 fn warning(device: &DeviceSummary) -> String {
-    device.warnings.last().cloned().unwrap_or_default()
+    match &device.revoked {
+        Some(revoked) => format!("revoked by {}: {}", revoked.by, revoked.why),
+        None => device.warnings.last().cloned().unwrap_or_default(),
+    }
 }
 
 fn version(version: &Option<Version>) -> String {
@@ -156,6 +182,12 @@ fn show(detail: &DeviceDetail) -> anyhow::Result<()> {
     say(format_args!("agent    {}", device.agent))?;
     say(format_args!("api      {}", device.api))?;
     say(format_args!("joined   {} UTC", time(device.joined_ms)))?;
+    if let Some(revoked) = &device.revoked {
+        let (at, by, why) = (time(revoked.at_ms), &revoked.by, &revoked.why);
+        say(format_args!("revoked  {at} UTC by {by}: {why}"))?;
+    } else if let Some(expires) = device.certificate_expires_ms {
+        say(format_args!("renewed  certificate good until {} UTC", time(expires)))?;
+    }
     say(format_args!(
         "reports  {} stored, {} waiting on the device, {} dropped by it",
         detail.reports.received, device.spooled, device.dropped

@@ -14,7 +14,7 @@ use super::say;
 use crate::config::{BrokerConfig, ServeConfig};
 use crate::server::Server;
 
-/// Where the HTTP API listens by default: where the command line looks for it.
+/// Where the HTTPS API listens by default: where the command line looks for it.
 const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
 
 /// What is logged by default; the broker has a line for every connection, which says little.
@@ -23,13 +23,14 @@ const LOG: &str = "info,mqtt5=warn";
 const EXAMPLES: &str = "\
 Examples:
   tidegate serve --data ./fleet                           only for this machine
-  tidegate serve --data ./fleet --http 0.0.0.0:8080 --broker 0.0.0.0:1883
+  tidegate serve --data ./fleet --http 0.0.0.0:8080 --broker 0.0.0.0:8883
+  tidegate serve --data ./fleet --http 0.0.0.0:8080 --name fleet.example.org
   tidegate serve --config /etc/tidegate/tidegate.toml
 
 The folder comes from `tidegate trust init`. TIDEGATE_LOG says what is logged, as in
 TIDEGATE_LOG=debug. SIGTERM or Ctrl-C ends it in good order.";
 
-/// Run the controller: HTTP API, broker, planner.
+/// Run the controller: HTTPS API, broker, planner.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("source").required(true).multiple(true).args(["config", "data"]))]
@@ -46,12 +47,16 @@ pub struct Options {
         value_name = "DIR"
     )]
     data: Option<PathBuf>,
-    /// Where the HTTP API listens, whatever the configuration says.
+    /// Where the HTTPS API listens, whatever the configuration says.
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
     /// Where the embedded broker listens, whatever the configuration says.
     #[arg(long, value_name = "ADDRESS")]
     broker: Option<SocketAddr>,
+    /// A name or address under which others reach this machine, for its certificate. May be given
+    /// several times, in addition to the configuration's.
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
 }
 
 pub(super) fn run(options: Options) -> anyhow::Result<ExitCode> {
@@ -66,7 +71,7 @@ pub(super) fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 fn config(options: Options) -> anyhow::Result<ServeConfig> {
-    let Options { config, data, http, broker } = options;
+    let Options { config, data, http, broker, names } = options;
     let mut config = match (config, data) {
         (Some(file), _) => ServeConfig::read(&file)?,
         // clap demands one of the two.
@@ -78,6 +83,7 @@ fn config(options: Options) -> anyhow::Result<ServeConfig> {
     if let Some(listen) = broker {
         config.broker = BrokerConfig::Embedded { listen };
     }
+    config.names.extend(names);
     Ok(config)
 }
 
@@ -86,8 +92,8 @@ async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
     let server = Server::start(config).await?;
-    say(format_args!("HTTP API  http://{}", server.http_address()))?;
-    say(format_args!("broker    {}", server.broker_address()))?;
+    say(format_args!("HTTPS API  {}", server.url()))?;
+    say(format_args!("broker     {}", server.broker_address()))?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -103,9 +109,15 @@ mod tests {
     #[test]
     fn server_file_and_command_line_agree_on_the_address() {
         let file: ServeConfig = toml::from_str("data_dir = 'x'").unwrap();
-        let options = Options { config: None, data: Some("x".into()), http: None, broker: None };
+        let options = Options {
+            config: None,
+            data: Some("x".into()),
+            http: None,
+            broker: None,
+            names: Vec::new(),
+        };
         assert_eq!(config(options).unwrap(), file);
-        assert_eq!(crate::client::DEFAULT_URL, format!("http://{}", file.http_listen));
+        assert_eq!(crate::client::DEFAULT_URL, format!("https://{}", file.http_listen));
     }
 
     #[test]
@@ -116,8 +128,10 @@ mod tests {
             data: Some("x".into()),
             http: Some(address),
             broker: Some(address),
+            names: vec!["fleet.example.org".into()],
         };
         let config = config(options).unwrap();
+        assert_eq!(config.names, ["fleet.example.org"]);
         assert_eq!(config.http_listen, address);
         assert_eq!(config.broker, BrokerConfig::Embedded { listen: address });
     }

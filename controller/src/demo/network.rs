@@ -9,6 +9,10 @@ use anyhow::{Context, bail};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+/// What is shipped for Mosquitto.
+const CONFIG: &str = include_str!("../../mosquitto/mosquitto.conf");
+const ACL: &str = include_str!("../../mosquitto/tidegate.acl");
+
 /// A Mosquitto in a process of its own.
 pub struct Mosquitto {
     program: PathBuf,
@@ -18,25 +22,22 @@ pub struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Prepares a broker with its data below `folder`, on a free port; nothing runs yet.
-    pub fn prepare(program: &Path, folder: &Path) -> anyhow::Result<Self> {
+    /// Prepares a broker with its data below `folder`, on a free port; nothing runs yet. It has the
+    /// shipped configuration and the certificates of the controller whose data folder is `data`.
+    pub fn prepare(program: &Path, folder: &Path, data: &Path) -> anyhow::Result<Self> {
         // The port is free a moment later too, unless somebody is very quick; the start would say.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let folder = folder.join("mosquitto");
         std::fs::create_dir_all(&folder)?;
-        let config = folder.join("mosquitto.conf");
-        let text = format!(
-            "listener {} 127.0.0.1\n\
-             allow_anonymous true\n\
-             max_queued_messages 100000\n\
-             user {}\n\
-             persistence true\n\
-             persistence_location {}/\n",
-            address.port(),
-            std::env::var("USER").unwrap_or_else(|_| "root".to_owned()),
-            folder.display(),
-        );
-        std::fs::write(&config, text)?;
+        let (config, acl) = (folder.join("mosquitto.conf"), folder.join("acl"));
+        std::fs::write(&acl, ACL)?;
+        let text = CONFIG
+            .replace("listener 8883", &format!("listener {} 127.0.0.1", address.port()))
+            .replace("/etc/mosquitto/tidegate.acl", &acl.display().to_string())
+            .replace("/var/lib/tidegate/ca", &data.join("ca").display().to_string())
+            .replace("/var/lib/mosquitto", &folder.display().to_string());
+        let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
+        std::fs::write(&config, format!("{text}user {user}\n"))?;
         Ok(Self { program: program.to_path_buf(), config, address, process: None })
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tidegate_wire::State;
+use tidegate_wire::invitation::Pass;
 
 use super::Options;
 use super::accounting::{settled, spool};
@@ -70,11 +71,10 @@ impl Scenario {
         let loopback = ([127, 0, 0, 1], 0).into();
         let (data, keys) = (folder.path().join("controller"), folder.path().join("keys"));
         let init = crate::cli::trust::initialise(&data, "demo".parse()?, &keys)?;
-        let (mosquitto, broker) = match &options.mosquitto {
+        let (mut mosquitto, broker) = match &options.mosquitto {
             None => (None, BrokerConfig::Embedded { listen: loopback }),
             Some(program) => {
-                let mut mosquitto = Mosquitto::prepare(program, folder.path())?;
-                mosquitto.start().await?;
+                let mosquitto = Mosquitto::prepare(program, folder.path(), &data)?;
                 let address = mosquitto.address().to_string();
                 (Some(mosquitto), BrokerConfig::external(address))
             }
@@ -82,10 +82,14 @@ impl Scenario {
         let mut config = ServeConfig::new(data, loopback, broker);
         config.plan_interval_ms = 200;
         let server = Server::start(config).await?;
-        let url = format!("http://{}", server.http_address());
+        // Only now, since the controller makes the certificate that it shows.
+        if let Some(mosquitto) = &mut mosquitto {
+            mosquitto.start().await?;
+        }
+        let url = server.url();
         let kind = if mosquitto.is_some() { "Mosquitto" } else { "the embedded broker" };
-        screen.line(&format!("HTTP API on {url}, {kind} on {}", server.broker_address()));
-        let client = Client::new(&url, Some(init.admin_token))?;
+        screen.line(&format!("HTTPS API on {url}, {kind} on {}", server.broker_address()));
+        let client = Client::new(&Pass { controller: url.to_owned(), ..init.pass })?;
         Ok(Self {
             screen,
             folder,
@@ -117,10 +121,10 @@ impl Scenario {
             why: "the demo's devices".to_owned(),
         };
         let token = self.client.device_token(&request).await?.token;
-        let url = format!("http://{}", self.server.http_address());
+        let url = self.server.url();
         let folder = self.folder.path().join("devices");
         for index in 1..=count {
-            let mut device = Device::prepare(&folder, index, &url, &token)?;
+            let mut device = Device::prepare(&folder, index, url, &token)?;
             device.start(&self.program)?;
             self.devices.push(device);
         }
@@ -314,7 +318,7 @@ impl Scenario {
         for (feeder, url) in self.feeders.iter().zip(&self.urls) {
             feeder.ask(url.clone());
         }
-        println!("controller  http://{}", self.server.http_address());
+        println!("controller  {}", self.server.url());
         println!("broker      mqtt://{}", self.server.broker_address());
         println!("data        {}", self.folder.path().display());
         for (device, url) in self.devices.iter().zip(&self.urls) {

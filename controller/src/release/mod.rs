@@ -196,6 +196,17 @@ impl Releases {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The signed root with this SHA-256, or the newest if there is none.
+    pub fn root_named(&self, digest: &Digest) -> Vec<u8> {
+        let newest = self.root();
+        if Digest::of(&newest) == *digest {
+            return newest;
+        }
+        let before = 1..self.present().trusted.root().version;
+        let mut older = before.rev().filter_map(|version| self.files.read_root(version));
+        older.find(|bytes| Digest::of(bytes) == *digest).unwrap_or(newest)
+    }
+
     fn present(&self) -> Arc<Present> {
         Arc::clone(&self.present.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -88,6 +88,11 @@ impl Files {
         self.folder.join(name)
     }
 
+    /// An older root, if it is there.
+    pub(super) fn read_root(&self, version: u64) -> Option<Vec<u8>> {
+        self.read(&format!("{version}.{}", Role::Root)).ok().flatten()
+    }
+
     pub(super) fn highest_version(&self, role: Role) -> Result<Option<u64>, DataDirError> {
         let failed = |source| DataDirError::Io { path: self.folder.clone(), source };
         let mut highest = None;

@@ -3,6 +3,7 @@
 //! [`State::apply`] is the only thing that changes it, so the same journal always gives the same
 //! state. It asks for no clock and does no IO.
 
+mod device;
 mod ledger;
 mod record;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use tidegate_rollout::{Rollout, RolloutId};
 use tidegate_wire::directive::Directive;
 use tidegate_wire::{DeviceId, Digest, Labels, ModelName};
 
+pub use device::{Device, Revoked};
 pub use ledger::{Decided, Ledger};
 pub use record::{Record, SignedDirective};
 
@@ -28,6 +30,12 @@ pub struct State {
     pub device_tokens: BTreeMap<Digest, DeviceToken>,
     /// The devices that are in.
     pub devices: BTreeMap<DeviceId, Device>,
+    /// The devices that were shut out and not removed since.
+    pub revoked: BTreeMap<DeviceId, Revoked>,
+    /// The public keys of all devices that were ever shut out.
+    pub revoked_keys: BTreeSet<Vec<u8>>,
+    /// Certificates of devices that are not in any more, by serial number.
+    pub barred: BTreeMap<Vec<u8>, Barred>,
     /// Every rollout there ever was.
     pub rollouts: BTreeMap<RolloutId, RolloutEntry>,
     /// The newest directive of every model.
@@ -64,19 +72,13 @@ pub struct DeviceToken {
     pub expires_ms: u64,
 }
 
-/// A device that is in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    /// What it said of itself, and what its token added.
-    pub labels: Labels,
-    /// Its Ed25519 public key.
-    pub public_key: Vec<u8>,
-    /// SHA-256 of its password at the broker.
-    pub password: Digest,
-    /// Version of the agent that enrolled it.
-    pub agent: String,
-    /// When it enrolled, Unix milliseconds.
-    pub joined_ms: u64,
+/// A certificate that counts no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Barred {
+    /// Since when, Unix seconds.
+    pub since: u64,
+    /// When it would have expired, Unix seconds: it need not be remembered for longer.
+    pub expires: u64,
 }
 
 /// A rollout and who started it.
@@ -117,17 +119,19 @@ impl State {
             Record::DeviceTokenIssued { token, labels, uses, expires_ms } => {
                 self.device_tokens.insert(token, DeviceToken { labels, uses, expires_ms });
             }
-            Record::DeviceEnrolled { device, labels, public_key, password, agent, token } => {
+            Record::DeviceEnrolled { device, labels, public_key, certificate, agent, token } => {
                 if let Some(token) = self.device_tokens.get_mut(&token) {
                     token.uses = token.uses.saturating_sub(1);
                 }
-                let joined_ms = entry.at_ms;
-                let entered = Device { labels, public_key, password, agent, joined_ms };
+                let (joined_ms, certificates) = (entry.at_ms, vec![certificate]);
+                let entered = Device { labels, public_key, certificates, agent, joined_ms };
                 self.devices.insert(device, entered);
             }
-            Record::DeviceRemoved { device } => {
-                self.devices.remove(&device);
+            Record::CertificateIssued { device, certificate } => {
+                self.certify(&device, certificate, entry.at_ms);
             }
+            Record::DeviceRevoked { device } => self.revoke(device, entry),
+            Record::DeviceRemoved { device } => self.remove(&device, entry.at_ms),
             Record::TargetsPublished { version, digest, .. } => {
                 self.targets = Some((version, digest));
                 self.proposed = None;

@@ -6,6 +6,7 @@ use tidegate_wire::directive::Directive;
 use tidegate_wire::{DeviceId, Digest, FleetId, Labels, ModelName};
 
 use super::Issued;
+use crate::authority::IssuedCertificate;
 
 /// One decision. Secrets are not in it, only their SHA-256.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,14 +46,26 @@ pub enum Record {
         /// Its Ed25519 public key.
         #[serde(with = "serde_bytes")]
         public_key: Vec<u8>,
-        /// SHA-256 of its password.
-        password: Digest,
+        /// Its first certificate.
+        certificate: IssuedCertificate,
         /// Version of its agent.
         agent: String,
         /// SHA-256 of the token that let it in.
         token: Digest,
     },
-    /// A device was put out: its password is worthless from now on.
+    /// A device got another certificate, for the key that it came with.
+    CertificateIssued {
+        /// Its id.
+        device: DeviceId,
+        /// The certificate.
+        certificate: IssuedCertificate,
+    },
+    /// A device was shut out: neither its id nor its key gets in any more.
+    DeviceRevoked {
+        /// Its id.
+        device: DeviceId,
+    },
+    /// A device was forgotten: its certificates count no more, and its id is free.
     DeviceRemoved {
         /// Its id.
         device: DeviceId,
@@ -150,6 +163,8 @@ impl Record {
             Self::TokenIssued { .. } => "token-issued",
             Self::DeviceTokenIssued { .. } => "device-token-issued",
             Self::DeviceEnrolled { .. } => "device-enrolled",
+            Self::CertificateIssued { .. } => "certificate-issued",
+            Self::DeviceRevoked { .. } => "device-revoked",
             Self::DeviceRemoved { .. } => "device-removed",
             Self::RootPublished { .. } => "root-published",
             Self::DirectivesSigned { .. } => "directives-signed",
@@ -170,6 +185,8 @@ impl Record {
             Self::TokenIssued { name, .. } => format!("operator {name} was given a token"),
             Self::DeviceTokenIssued { uses, .. } => format!("{uses} devices may enrol"),
             Self::DeviceEnrolled { device, .. } => format!("device {device} enrolled"),
+            Self::CertificateIssued { device, .. } => format!("device {device}: new certificate"),
+            Self::DeviceRevoked { device } => format!("device {device} was shut out"),
             Self::DeviceRemoved { device } => format!("device {device} was removed"),
             Self::RootPublished { version, .. } => format!("root metadata {version}"),
             Self::DirectivesSigned { directives } => {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::authority::IssuedCertificate;
 use tidegate_rollout::Act;
 use tidegate_rollout::{ArtifactFacts, Known, Policy, Start, cancel, start};
 use tidegate_wire::{ArtifactRef, Generation};
@@ -20,11 +21,20 @@ fn enrolled(name: &str) -> Record {
     Record::DeviceEnrolled {
         device: name.parse().unwrap(),
         labels: Labels::new(),
-        public_key: vec![7; 32],
-        password: Digest::of(name.as_bytes()),
+        public_key: name.as_bytes().to_vec(),
+        certificate: certificate(name, 100),
         agent: "0.1.0".into(),
         token: Digest::of(b"token"),
     }
+}
+
+/// A certificate that is valid from the start until so many seconds.
+fn certificate(serial: &str, expires: u64) -> IssuedCertificate {
+    IssuedCertificate { serial: serial.as_bytes().to_vec(), issued: 0, expires }
+}
+
+fn id(name: &str) -> DeviceId {
+    name.parse().unwrap()
 }
 
 fn device_token(uses: u32) -> Record {
@@ -63,6 +73,48 @@ fn a_removed_device_is_gone_and_removing_it_twice_changes_nothing() {
     let gone = Record::DeviceRemoved { device: "a".parse().unwrap() };
     let state = fold([enrolled("a"), enrolled("b"), gone.clone(), gone]);
     assert_eq!(state.devices.keys().map(DeviceId::as_str).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn a_certificate_counts_until_it_expires_or_its_device_is_out() {
+    let renewed =
+        Record::CertificateIssued { device: id("a"), certificate: certificate("a2", 200) };
+    let mut state = fold([enrolled("a"), enrolled("b"), renewed]);
+    assert!(state.counts(&id("a"), b"a", 99), "the old one, too");
+    assert!(!state.counts(&id("a"), b"a", 100), "it has expired");
+    assert!(state.counts(&id("a"), b"a2", 199));
+    assert!(!state.counts(&id("b"), b"a2", 5), "it is another device's");
+    state.apply(&entry(4, Record::DeviceRevoked { device: id("a") }));
+    assert!(!state.counts(&id("a"), b"a2", 5));
+    assert_eq!(state.barred_at(5), [(b"a".to_vec(), 4), (b"a2".to_vec(), 4)]);
+    assert_eq!(state.barred_at(150), [(b"a2".to_vec(), 4)], "what has expired is not listed");
+    assert!(state.counts(&id("b"), b"b", 5));
+}
+
+#[test]
+fn a_revoked_key_stays_out_when_its_device_is_forgotten() {
+    let out = Record::DeviceRevoked { device: id("a") };
+    let state = fold([enrolled("a"), out.clone(), out]);
+    assert!(state.devices.is_empty());
+    assert_eq!(
+        (state.revoked[&id("a")].by.as_str(), state.revoked[&id("a")].at_ms),
+        ("anna", 2000)
+    );
+    let mut state = state;
+    state.apply(&entry(4, Record::DeviceRemoved { device: id("a") }));
+    assert!(state.revoked.is_empty());
+    assert!(state.revoked_keys.contains(b"a".as_slice()));
+    assert_eq!(state.barred_at(5).len(), 1);
+}
+
+#[test]
+fn certificates_that_expired_are_forgotten_when_there_is_a_newer_one() {
+    let state = fold((1..=5).map(|n| match n {
+        1 => enrolled("a"),
+        n => Record::CertificateIssued { device: id("a"), certificate: certificate("x", n + 1) },
+    }));
+    let left: Vec<u64> = state.devices[&id("a")].certificates.iter().map(|it| it.expires).collect();
+    assert_eq!(left, [100, 6]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use tidegate_wire::report::Window;
 use tidegate_wire::{ArtifactRef, Digest, Generation};
 
 use super::*;
+use crate::authority::IssuedCertificate;
 use crate::journal::Entry;
 use crate::state::Record;
 use crate::testing::{fleet_id, report};
@@ -49,7 +50,7 @@ fn state() -> (State, [DeviceId; 2]) {
         device: device.clone(),
         labels: Default::default(),
         public_key: vec![],
-        password: Digest::of(b"secret"),
+        certificate: IssuedCertificate::new(0, 1),
         agent: "0.1.0".into(),
         token: Digest::of(b"token"),
     });

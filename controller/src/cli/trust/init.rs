@@ -11,14 +11,14 @@ use tidegate_trust::metadata::Role;
 use tidegate_trust::release::{self, Keyring, Roster};
 use tidegate_trust::{PublicKey, SigningKey};
 use tidegate_wire::FleetId;
+use tidegate_wire::invitation::Pass;
 
 use super::named::{self, NamedKey};
-use crate::cli::connection::ADMIN_TOKEN;
 use crate::cli::passphrase::PassphraseSource;
 use crate::cli::root::ROOT_FILE;
 use crate::cli::text::now_ms;
 use crate::cli::{say, say_json};
-use crate::data_dir::{self, DataDir};
+use crate::data_dir::{self, ADMIN_TOKEN, DataDir};
 use crate::keys;
 use crate::release::KeyNames;
 
@@ -67,8 +67,8 @@ pub struct Options {
 /// A founded fleet.
 #[derive(Debug, Clone)]
 pub struct Initialised {
-    /// The first operator's token; also in the data folder.
-    pub admin_token: String,
+    /// The first operator's pass; also in the data folder.
+    pub pass: Pass,
     /// The root key, which is only needed again to change keys.
     pub root_key: PathBuf,
     /// The publisher's private key. It does not exist if publishers brought their own.
@@ -161,9 +161,7 @@ fn found(options: &Options, keys: &Path) -> anyhow::Result<Initialised> {
     let founded = data_dir::initialise(data, &options.fleet, &signed)?;
     let root = keys.join(ROOT_FILE);
     data_dir::write_durably(&root, &signed, 0o644)?;
-    let token = format!("{}\n", founded.admin_token);
-    data_dir::write_durably(&data.join(ADMIN_TOKEN), token.as_bytes(), 0o600)?;
-    Ok(Initialised { admin_token: founded.admin_token, root_key, publisher_key, root })
+    Ok(Initialised { pass: founded.pass, root_key, publisher_key, root })
 }
 
 /// The root keys that sign here, as many as are needed.
@@ -225,6 +223,7 @@ fn report(options: &Options, founded: &Initialised) -> String {
          \x20 {}\n      the root of trust, not secret: keep it beside the publisher's key\n\n\
          These stay with the controller, in {data}:\n\
          \x20 online-keys/   its own keys\n\
+         \x20 ca/            the authority that certifies devices; keep a copy of it in a safe place\n\
          \x20 admin-token    the first operator's token\n\n\
          A passphrase for a key: tidegate key encrypt FILE\n\
          Next: tidegate serve --data {data}",
