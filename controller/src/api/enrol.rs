@@ -145,7 +145,7 @@ fn enter(
     let EnrolRequest { device, mut labels, public_key, secret, agent, .. } = request;
     let refused = |text: &str| {
         let text = format!("{text}: ask an operator for a new one");
-        ApiError::new(StatusCode::FORBIDDEN, text)
+        ApiError::new(StatusCode::UNAUTHORIZED, text)
     };
     if let Some((other, _)) = state.devices.iter().find(|(_, it)| it.public_key == public_key) {
         let text = format!("the key of {device} is enrolled as {other}: every device has its own");

@@ -39,7 +39,7 @@ async fn a_hundred_devices_enrol_at_once_with_one_invitation() {
     assert_eq!(devices.devices.len(), 100);
     assert_eq!(devices.devices[0].labels["site"], "oslo", "from the invitation");
     let (status, body) = Newcomer::new("one-more").enrol(&invitation).await;
-    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert!(text(&body).contains("used up"), "{}", text(&body));
     fleet.server.stop().await;
 }
@@ -95,7 +95,7 @@ async fn another_key_an_unknown_invitation_and_a_key_that_is_taken_are_refused()
     let newcomer = Newcomer::new("pi-3");
     for secret in [None, Some(Secret(b"guessed".to_vec())), Some(Secret(Vec::new()))] {
         let request = newcomer.request(secret, second.root);
-        assert_eq!(newcomer.send(&second, &request).await.0, StatusCode::FORBIDDEN);
+        assert_eq!(newcomer.send(&second, &request).await.0, StatusCode::UNAUTHORIZED);
     }
     fleet.server.stop().await;
 }
