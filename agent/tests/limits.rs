@@ -2,6 +2,7 @@
 //! real models, real signatures and a real HTTP server; only the broker is played by the test.
 #![allow(missing_docs)]
 
+mod authority;
 mod device;
 mod digits;
 mod fleet;
