@@ -1,13 +1,18 @@
 //! Keys replaced under a running fleet, with the command line, on several machines.
 
+mod newcomer;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use newcomer::http;
 use serde_json::Value;
+use tidegate_agent::tls::Authority;
 use tidegate_controller::bundle::standing::Standing;
 use tidegate_controller::client::Client;
 use tidegate_controller::{BrokerConfig, ServeConfig, Server};
+use tidegate_wire::invitation::Pass;
 
 fn example(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits").join(version)
@@ -50,7 +55,7 @@ impl Fleet {
     }
 
     fn url(&self) -> String {
-        format!("http://{}", self.server.http_address())
+        format!("https://{}", self.server.http_address())
     }
 
     async fn run(&self, args: &[&str]) -> Output {
@@ -88,10 +93,15 @@ impl Fleet {
         file
     }
 
+    fn pass(&self) -> Pass {
+        let pass: Pass =
+            fs::read_to_string(self.path("data/admin-token")).unwrap().parse().unwrap();
+        Pass { controller: self.url(), ..pass }
+    }
+
     /// What a device has that knows only this root and walks the chain from it.
     async fn device(&self, root: &[u8]) -> Standing {
-        let token = fs::read_to_string(self.path("data/admin-token")).unwrap();
-        let client = Client::new(&self.url(), Some(token.trim().to_owned())).unwrap();
+        let client = Client::new(&self.pass()).unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         Standing::refresh(&client, root.to_vec(), now.as_secs()).await.unwrap()
     }
@@ -207,7 +217,10 @@ async fn an_expiry_that_comes_near_is_told_everywhere() {
     }
     let shown = fleet.json(&["trust", "show"]).await;
     assert_eq!(shown["warnings"].as_array().unwrap().len(), 1);
-    let metrics = reqwest::get(format!("{}/metrics", fleet.url())).await.unwrap();
+    let pass = fleet.pass();
+    let http = http(&Authority::Pinned(pass.authority), None);
+    let metrics = http.get(format!("{}/metrics", pass.controller)).bearer_auth(pass.bearer());
+    let metrics = metrics.send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
     let line = metrics.lines().find(|line| line.contains("expires_seconds{what=\"root\"}"));
     let left: u64 = line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap();

@@ -72,9 +72,9 @@ async fn start_rollout(fleet: &Fleet) {
 async fn a_new_director_signs_every_directive_anew_with_the_same_words() {
     let fleet = Fleet::start().await;
     fleet.publish(None, "1.0.0").await;
-    let password = fleet.join("pi-1").await;
+    let device = fleet.join("pi-1").await;
     start_rollout(&fleet).await;
-    let mut session = Session::new(&fleet, "pi-1", "pi-1", &password).join().await;
+    let mut session = Session::new(&fleet, &device).join().await;
     let model = "digits".parse().unwrap();
     let topic = Topic::Directive("digits".parse().unwrap());
     let before = session.message(&topic).await;
