@@ -80,7 +80,7 @@ impl Fleet {
     async fn run(&self, args: &[&str]) -> Output {
         let mut command = tidegate();
         command.args(args).arg("--data").arg(self.path("data"));
-        command.args(["--url", &format!("http://{}", self.server.http_address())]);
+        command.args(["--url", &format!("https://{}", self.server.http_address())]);
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
