@@ -112,25 +112,28 @@ struct Act {
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let Options { connection, command } = options;
-    let client = connection.client()?;
+    // Made when it is needed: what is wrong with the command itself is said first.
+    let client = || connection.client();
     let json = connection.json;
     let (command, act) = match command {
         Command::Start { model, policy, why, watch } => {
             let start = start(model, policy, why)?;
+            let client = client()?;
             let detail = client.start_rollout(&start).await?;
             return shown(&client, detail, watch, json).await;
         }
         Command::Status { rollout: None, watch: false } => {
-            let open = open(&client).await?;
+            let open = open(&client()?).await?;
             list(&open, "no rollout is open: `tidegate rollout history` has the past ones", json)?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Status { rollout, watch } => {
+            let client = client()?;
             let id = find(&client, rollout.as_deref()).await?;
             return shown(&client, client.rollout(id).await?, watch, json).await;
         }
         Command::History { model } => {
-            let rollouts = client.rollouts(model.as_ref()).await?.rollouts;
+            let rollouts = client()?.rollouts(model.as_ref()).await?.rollouts;
             list(&rollouts, "no rollouts yet: start one with `tidegate rollout start`", json)?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -140,7 +143,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         Command::Revert(act) => (RolloutCommand::Revert, act),
         Command::Cancel(act) => (RolloutCommand::Cancel, act),
     };
-    let detail = client.command_rollout(act.id, command, &RolloutAct { why: act.why }).await?;
+    let why = RolloutAct { why: act.why };
+    let detail = client()?.command_rollout(act.id, command, &why).await?;
     if json {
         say_json(&detail)?
     } else {
