@@ -7,7 +7,8 @@ use tidegate_trust::release::{self, Keyring, Roster, sign_metadata};
 use tidegate_trust::{PublicKey, Requirements, SigningKey, Trusted, sign_directive, sign_enrol};
 use tidegate_wire::directive::{Directive, LIMIT_ALL, Rule};
 use tidegate_wire::enrol::EnrolRequest;
-use tidegate_wire::{Generation, Labels};
+use tidegate_wire::invitation::Secret;
+use tidegate_wire::{Digest, Generation, Labels};
 
 /// When everything expires, Unix seconds.
 const EXPIRES: u64 = 2_000_000_000;
@@ -105,7 +106,9 @@ fn enrol(device: &SigningKey) -> Result<Vec<u8>, String> {
         device: "pi-1".parse().map_err(|error| format!("{error}"))?,
         labels: Labels::new(),
         public_key: device.public().as_bytes().to_vec(),
-        token: "let me in".into(),
+        certificate_request: b"PKCS#10".to_vec(),
+        secret: Some(Secret(b"let me in".to_vec())),
+        root: Digest::of(b"root"),
         agent: "0.1.0".into(),
     };
     Ok(sign_enrol(device, &request))
