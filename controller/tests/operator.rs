@@ -146,6 +146,7 @@ impl Fleet {
             api: format!("10.0.0.{instance}:8080"),
             spooled: 0,
             dropped: 0,
+            refused: vec![],
         };
         let topic = Topic::Status("pi-1".parse().unwrap()).name(&"plant-7".parse().unwrap());
         let options = PublishOptions::at_least_once().retain(true);

@@ -31,10 +31,13 @@ impl Driver {
         match verify_directive(&self.ctx.trusted, &payload, &name) {
             Ok(verified) => {
                 self.unverified.remove(&name);
+                self.ctx.status_due |= self.refusals.directive_is_good(&name);
                 self.directive_verified(name, verified, &payload).await;
             }
             Err(error) => {
-                tracing::warn!("a directive for {name} is not followed: {error}");
+                let code = error.reason().code();
+                tracing::warn!("a directive for {name} is not followed: {error} (reason {code})");
+                self.ctx.status_due |= self.refusals.directive(&name, &error);
                 let signature = [Reason::SignatureInvalid, Reason::ThresholdNotMet];
                 let room = self.unverified.len() < MODELS_MAX;
                 let news = room && self.unverified.get(&name) != Some(&payload);
@@ -202,7 +205,7 @@ impl Driver {
     /// A refresh ended.
     pub(super) async fn refreshed(&mut self, refreshed: Option<Refreshed>) {
         self.refreshing = None;
-        let Some(Refreshed { trusted, result }) = refreshed else {
+        let Some(Refreshed { trusted, asked, result }) = refreshed else {
             tracing::error!("a refresh of the metadata broke off");
             self.retry_refresh();
             return;
@@ -212,6 +215,7 @@ impl Driver {
         match result {
             Ok(summary) => {
                 self.refresh_backoff.reset();
+                self.ctx.status_due |= self.refusals.metadata_is_good();
                 if summary.changed {
                     tracing::info!(
                         "trusting root {}, targets {}, timestamp {}",
@@ -222,7 +226,8 @@ impl Driver {
                 }
             }
             Err(error) => {
-                tracing::warn!("no newer metadata: {error}");
+                tracing::warn!("no newer metadata: {error} (reason {})", error.reason().code());
+                self.ctx.status_due |= self.refusals.metadata(asked, &error);
                 // An answer that is bad is an answer.
                 self.metadata_is_newest &= !error.leaves_things_open();
                 self.retry_refresh();

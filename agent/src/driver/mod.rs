@@ -10,6 +10,7 @@ mod effects;
 mod limits;
 mod model;
 mod refresh;
+mod refusals;
 mod reports;
 mod send_window;
 mod tasks;
@@ -40,6 +41,7 @@ use context::Context;
 use directives::REFRESH_RETRY;
 use model::Model;
 use refresh::Refreshed;
+use refusals::Refusals;
 use reports::Reports;
 use tasks::Answer;
 
@@ -86,6 +88,7 @@ pub struct Driver {
     /// Directives for models that the disk has no room for, and when to try again.
     unplaced: BTreeMap<ModelName, Vec<u8>>,
     place_at: u64,
+    refusals: Refusals,
     refreshing: Option<JoinHandle<Refreshed>>,
     refresh_at: Option<u64>,
     refresh_backoff: Backoff,
@@ -125,6 +128,7 @@ impl StatusFacts {
             api: self.api.to_string(),
             spooled: 0,
             dropped: 0,
+            refused: Vec::new(),
         }
     }
 }
@@ -168,6 +172,7 @@ impl Driver {
             unverified: BTreeMap::new(),
             unplaced: BTreeMap::new(),
             place_at: 0,
+            refusals: Refusals::default(),
             refreshing: None,
             refresh_at: Some(0),
             refresh_backoff: Backoff::new(REFRESH_RETRY.0, REFRESH_RETRY.1),
@@ -268,6 +273,7 @@ impl Driver {
             models,
             spooled: self.ctx.reports.waiting(),
             dropped: self.ctx.reports.dropped(),
+            refused: self.refusals.list(),
             ..self.identity.offline()
         }
     }

@@ -21,6 +21,14 @@ pub(super) enum RefreshError {
 }
 
 impl RefreshError {
+    /// The reason code that travels.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Trust(error) => error.reason(),
+            Self::Store(error) => error.reason(),
+        }
+    }
+
     /// Whether nothing was learnt: the server could not be asked, or the disk did not take what it
     /// said. Both pass.
     pub(super) fn leaves_things_open(&self) -> bool {
@@ -36,6 +44,8 @@ impl RefreshError {
 /// What is trusted now, and how it ended.
 pub(super) struct Refreshed {
     pub(super) trusted: Trusted,
+    /// Whose file was asked for last.
+    pub(super) asked: Role,
     pub(super) result: Result<Summary, RefreshError>,
 }
 
@@ -47,18 +57,27 @@ pub(super) async fn refresh(
     store: TrustStore,
 ) -> Refreshed {
     let (mut refresh, mut effects) = Refresh::start(clock, before, Limits::default());
+    let mut asked = Role::Root;
     let result = loop {
+        asked = last_asked(&effects).unwrap_or(asked);
         match carry_out(effects, &upstream, &store).await {
             Ok(Next::Step(event)) => effects = refresh.step(event),
             Ok(Next::Done(result)) => break result.map_err(RefreshError::from),
             Err(error) => {
                 // The disk is behind the machine: what it has is what counts.
                 let trusted = reload(&store).unwrap_or_else(|| refresh.into_trusted());
-                return Refreshed { trusted, result: Err(error.into()) };
+                return Refreshed { trusted, asked, result: Err(error.into()) };
             }
         }
     };
-    Refreshed { trusted: refresh.into_trusted(), result }
+    Refreshed { trusted: refresh.into_trusted(), asked, result }
+}
+
+fn last_asked(effects: &[Effect]) -> Option<Role> {
+    effects.iter().rev().find_map(|effect| match effect {
+        Effect::Fetch { role, .. } => Some(*role),
+        _ => None,
+    })
 }
 
 enum Next {

@@ -110,7 +110,7 @@ fn summary(id: &DeviceId, device: &Device, known: &Known, out: Option<&Revoked>)
         spooled: status.map_or(0, |status| status.spooled),
         dropped: known.spools.dropped().max(status.map_or(0, |status| status.dropped)),
         models: models.iter().map(model).collect(),
-        warnings: heard.map(|heard| heard.warnings.clone()).unwrap_or_default(),
+        warnings: heard.map(|heard| heard.warnings()).unwrap_or_default(),
         certificate_expires_ms: device.certificates.last().map(|last| last.expires * 1000),
         revoked: out.map(|out| RevokedView {
             at_ms: out.at_ms,

@@ -47,6 +47,7 @@ fn status(device: &str, generation: Generation, active: &ArtifactRef, state: Sta
         api: "127.0.0.1:1".into(),
         spooled: 0,
         dropped: 0,
+        refused: vec![],
     }
 }
 

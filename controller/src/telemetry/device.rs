@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use tidegate_drift::LatencySummary;
 use tidegate_rollout::Progress;
-use tidegate_wire::report::{Status, Transition, Window};
+use tidegate_wire::report::{Refusal, Status, Transition, Window};
 use tidegate_wire::{ArtifactRef, Digest, Generation, ModelName, Reason, State};
 
 use super::seen::{Novelty, Seen};
@@ -205,8 +205,8 @@ pub struct Heard {
     pub seen_ms: u64,
     /// The start of the agent before this one.
     previous_instance: Option<u64>,
-    /// What an operator should look at, the newest last.
-    pub warnings: Vec<String>,
+    /// What was noticed here, the newest last.
+    warnings: Vec<String>,
 }
 
 impl Heard {
@@ -240,6 +240,12 @@ impl Heard {
         self.status = status;
     }
 
+    /// What an operator should look at: what was noticed here, and what the device refused.
+    pub fn warnings(&self) -> Vec<String> {
+        let refused = self.status.refused.iter().take(Refusal::COUNT_MAX).map(Refusal::to_string);
+        self.warnings.iter().cloned().chain(refused).collect()
+    }
+
     fn warn(&mut self, status: &Status) {
         let (id, api) = (&status.device, &status.api);
         let warning = format!(
@@ -269,6 +275,7 @@ mod tests {
             api: format!("127.0.0.1:{instance}"),
             spooled: 0,
             dropped: 0,
+            refused: vec![],
         }
     }
 
@@ -291,6 +298,21 @@ mod tests {
         assert_eq!(heard.warnings, [""; 0]);
         heard.take(status(2, true), 30);
         assert!(heard.warnings[0].contains("two agents use the id pi"), "{:?}", heard.warnings);
+    }
+
+    #[test]
+    fn what_a_device_refused_is_a_warning_until_it_says_otherwise() {
+        let refused = Refusal {
+            what: "timestamp metadata".into(),
+            reason: tidegate_wire::Reason::MetadataRollback,
+            detail: "timestamp version 1 is older than 2".into(),
+        };
+        let mut heard = Heard::first(Status { refused: vec![refused], ..status(1, true) }, 10);
+        let expected = "timestamp metadata refused: the metadata is older than what is already \
+                        trusted (reason 203): timestamp version 1 is older than 2";
+        assert_eq!(heard.warnings(), [expected]);
+        heard.take(status(1, true), 20);
+        assert_eq!(heard.warnings(), [""; 0]);
     }
 
     #[test]

@@ -118,6 +118,36 @@ pub struct Status {
     pub spooled: u64,
     /// Reports dropped because the spool was full.
     pub dropped: u64,
+    /// What it was sent and did not believe, until something better came; at most
+    /// [`Refusal::COUNT_MAX`].
+    #[serde(default)]
+    pub refused: Vec<Refusal>,
+}
+
+/// Signed bytes that a device did not believe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What they were to be, as in `timestamp metadata` or `directive for digits`.
+    pub what: String,
+    /// Why they were refused.
+    pub reason: Reason,
+    /// The figures behind it, for people; at most [`Refusal::DETAIL_MAX`] bytes.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// Refusals in a status: with all the models that a device may have they fit its size.
+    pub const COUNT_MAX: usize = 8;
+    /// Bytes of the detail.
+    pub const DETAIL_MAX: usize = 200;
+}
+
+impl core::fmt::Display for Refusal {
+    /// One line for an operator.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { what, reason, detail } = self;
+        write!(f, "{what} refused: {} (reason {}): {detail}", reason.text(), reason.code())
+    }
 }
 
 impl Message for Status {
