@@ -5,7 +5,7 @@
 
 use std::error::Error as _;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, RANGE};
 use reqwest::redirect::Policy;
@@ -20,6 +20,9 @@ use crate::tls;
 
 /// How long a connection may take to come about, seconds: a satellite link's handshakes fit.
 const CONNECT_SECONDS_MAX: u64 = 15;
+/// Bytes a second below which a connection is given up, beyond the silence that it is allowed: whoever
+/// sends a byte now and then could hold a device up for ever. A GSM modem of 1995 is 20 times faster.
+pub(crate) const SLOWEST: u64 = 64;
 /// The most bytes of an error's text that are read.
 const PROBLEM_MAX: usize = 1_024;
 
@@ -47,8 +50,9 @@ pub struct Upstream {
 
 impl Upstream {
     /// A client of the controller at `base`, `https://host:port`, that connects by `tls`. A connection
-    /// that says nothing for `silence_max` is given up; how long all takes together does not matter,
-    /// so that a slow link gets there too.
+    /// that says nothing for `silence_max` is given up, and so is one that is slower than
+    /// [`SLOWEST`] for longer than that; how long all takes together does not matter, so that a
+    /// slow link gets there too.
     ///
     /// # Errors
     /// [`UpstreamError`] if the client cannot be made.
@@ -101,8 +105,7 @@ impl Upstream {
         let what = "enrolment".to_string();
         let post = self.client().post(format!("{}/v1/enrol", self.base));
         let post = post.header(CONTENT_TYPE, "application/cose").body(request);
-        let response = send(post, &what).await?;
-        whole(response, &what, EnrolResponse::SIZE_MAX).await
+        self.send(post, what).await?.whole(EnrolResponse::SIZE_MAX).await
     }
 
     /// A metadata file of at most `length_max` bytes; `version` None is the newest.
@@ -120,8 +123,8 @@ impl Upstream {
             None => role.to_string(),
         };
         let what = format!("metadata {name}");
-        let response = send(self.get(&format!("metadata/{name}")), &what).await?;
-        whole(response, &what, length_max).await
+        let get = self.get(&format!("metadata/{name}"));
+        self.send(get, what).await?.whole(length_max).await
     }
 
     /// A blob from byte `offset` on.
@@ -134,13 +137,22 @@ impl Upstream {
         if offset > 0 {
             get = get.header(RANGE, format!("bytes={offset}-"));
         }
-        let response = send(get, &what).await?;
-        let start = match response.status() {
-            StatusCode::PARTIAL_CONTENT => range_start(&response),
+        let body = self.send(get, what).await?;
+        let start = match body.response.status() {
+            StatusCode::PARTIAL_CONTENT => range_start(&body.response),
             // It ignores ranges and sends everything.
             _ => Some(0),
         };
-        Ok(BlobBody { what, response, start })
+        Ok(BlobBody { body, start })
+    }
+
+    /// Asks, and turns an answer that is an error into one.
+    async fn send(&self, request: RequestBuilder, what: String) -> Result<Body, UpstreamError> {
+        let response = request.send().await.map_err(|error| failed(what.clone(), &error))?;
+        let status = response.status();
+        let (allowed, waited) = (self.silence_max, Duration::ZERO);
+        let body = Body { what, response, allowed, waited };
+        if status.is_success() { Ok(body) } else { Err(body.problem(status).await) }
     }
 
     fn get(&self, path: &str) -> RequestBuilder {
@@ -162,8 +174,7 @@ fn client(silence_max: Duration) -> reqwest::ClientBuilder {
 /// The bytes of a blob as they arrive.
 #[derive(Debug)]
 pub struct BlobBody {
-    what: String,
-    response: Response,
+    body: Body,
     start: Option<u64>,
 }
 
@@ -176,63 +187,76 @@ impl BlobBody {
     /// The next bytes; None at the end.
     ///
     /// # Errors
-    /// [`UpstreamError`] if the connection breaks off or falls silent.
+    /// [`UpstreamError`] if the connection breaks off, falls silent or is too slow.
     pub async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, UpstreamError> {
-        let chunk = self.response.chunk().await;
-        chunk.map_err(|error| failed(self.what.clone(), &error))
+        self.body.chunk().await
     }
 }
 
-async fn send(request: RequestBuilder, what: &str) -> Result<Response, UpstreamError> {
-    let response = request.send().await.map_err(|error| failed(what.to_string(), &error))?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let problem = problem_text(response).await;
-    let (reason, hint) = match status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => (Reason::BlobNotFound, ""),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            (Reason::Unreachable, " (it does not let this device in)")
-        }
-        _ if status.is_redirection() => {
-            (Reason::Unreachable, " (redirects are not followed: check the address)")
-        }
-        _ => (Reason::Unreachable, ""),
-    };
-    let detail = format!("the controller answered {status}{hint}{problem}");
-    let (what, status) = (what.to_string(), Some(status.as_u16()));
-    Err(UpstreamError { what, reason, status, detail })
+/// An answer's bytes as they arrive, and the patience with whoever sends them.
+#[derive(Debug)]
+struct Body {
+    what: String,
+    response: Response,
+    /// How long may have been waited up to now; every byte adds to it.
+    allowed: Duration,
+    /// How long was waited. What is done between two chunks does not count.
+    waited: Duration,
 }
 
-/// What the server says about an error, for people: printable, one line, not long.
-async fn problem_text(response: Response) -> String {
-    let body = whole(response, "", PROBLEM_MAX).await.unwrap_or_default();
-    let text = String::from_utf8_lossy(&body);
-    let shown: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
-    if shown.is_empty() { shown } else { format!(": {shown}") }
-}
-
-async fn whole(
-    mut response: Response,
-    what: &str,
-    length_max: usize,
-) -> Result<Vec<u8>, UpstreamError> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) =
-        response.chunk().await.map_err(|error| failed(what.to_string(), &error))?
-    {
-        if bytes.len() + chunk.len() > length_max {
-            return Err(UpstreamError {
-                what: what.to_string(),
-                reason: Reason::TooLong,
-                status: None,
-                detail: format!("more than the {length_max} bytes that it may have"),
-            });
-        }
-        bytes.extend_from_slice(&chunk);
+impl Body {
+    async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, UpstreamError> {
+        let begun = Instant::now();
+        let left = self.allowed.saturating_sub(self.waited);
+        let Ok(chunk) = tokio::time::timeout(left, self.response.chunk()).await else {
+            return Err(self.unreachable(format!("it sends less than {SLOWEST} bytes a second")));
+        };
+        let chunk = chunk.map_err(|error| failed(self.what.clone(), &error))?;
+        self.waited += begun.elapsed();
+        let received = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        self.allowed += Duration::from_millis(received.saturating_mul(1_000) / SLOWEST);
+        Ok(chunk)
     }
-    Ok(bytes)
+
+    /// All of it, if it is not more than `length_max`.
+    async fn whole(mut self, length_max: usize) -> Result<Vec<u8>, UpstreamError> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            let chunk = chunk.as_ref();
+            if bytes.len() + chunk.len() > length_max {
+                let detail = format!("more than the {length_max} bytes that it may have");
+                return Err(UpstreamError { reason: Reason::TooLong, ..self.unreachable(detail) });
+            }
+            bytes.extend_from_slice(chunk);
+        }
+        Ok(bytes)
+    }
+
+    /// What the server says about an error, for people: printable, one line, not long.
+    async fn problem(self, status: StatusCode) -> UpstreamError {
+        let (reason, hint) = match status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => (Reason::BlobNotFound, ""),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                (Reason::Unreachable, " (it does not let this device in)")
+            }
+            _ if status.is_redirection() => {
+                (Reason::Unreachable, " (redirects are not followed: check the address)")
+            }
+            _ => (Reason::Unreachable, ""),
+        };
+        let what = self.what.clone();
+        let text = self.whole(PROBLEM_MAX).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let shown: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
+        let colon = if shown.is_empty() { "" } else { ": " };
+        let detail = format!("the controller answered {status}{hint}{colon}{shown}");
+        UpstreamError { what, reason, status: Some(status.as_u16()), detail }
+    }
+
+    fn unreachable(&self, detail: String) -> UpstreamError {
+        let (what, reason) = (self.what.clone(), Reason::Unreachable);
+        UpstreamError { what, reason, status: None, detail }
+    }
 }
 
 /// The first number of `Content-Range: bytes 5-9/10`.

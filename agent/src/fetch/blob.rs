@@ -3,14 +3,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_trust::{FileError, Verifier};
 use tidegate_wire::{Digest, Reason};
 
 use super::pace::Pace;
 use super::{FetchError, disk};
-use crate::upstream::{BlobBody, Upstream, UpstreamError};
+use crate::upstream::{BlobBody, SLOWEST, Upstream, UpstreamError};
 
 /// Pause before a broken connection that had brought something is taken up again.
 const RESUME_AFTER: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ struct Partial {
 pub(super) async fn fetch(upstream: &Upstream, pace: &Pace, blob: &Blob) -> Result<(), FetchError> {
     let mut partial = open_partial(blob).await?;
     loop {
-        let before = partial.have;
+        let (before, begun) = (partial.have, Instant::now());
         let error = match append(upstream, pace, blob, &mut partial).await {
             Ok(()) => return finish(blob, partial).await,
             Err(error) => error,
@@ -52,15 +52,21 @@ pub(super) async fn fetch(upstream: &Upstream, pace: &Pace, blob: &Blob) -> Resu
                 remove(&blob.partial());
                 return Err(error);
             }
-            // A flaky link that brings a little each time gets there, without the machine's
-            // growing waits.
-            Reason::Unreachable if partial.have > before => {
+            // A flaky link gets there without the machine's growing waits. One that only pretends
+            // to is for the machine, which says what it waits for.
+            Reason::Unreachable if brings_enough(partial.have - before, begun.elapsed()) => {
                 tracing::debug!(digest = %blob.digest, have = partial.have, %error, "resuming");
                 tokio::time::sleep(RESUME_AFTER).await;
             }
             _ => return Err(error),
         }
     }
+}
+
+/// Whether a connection brought something, and not slower than any link is.
+fn brings_enough(bytes: u64, took: Duration) -> bool {
+    let with_pause = u64::try_from((took + RESUME_AFTER).as_millis()).unwrap_or(u64::MAX);
+    bytes > 0 && bytes.saturating_mul(1_000) >= with_pause.saturating_mul(SLOWEST)
 }
 
 async fn open_partial(blob: &Blob) -> Result<Partial, FetchError> {

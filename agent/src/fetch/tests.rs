@@ -19,6 +19,8 @@ enum Manner {
     CutAfter(usize),
     /// So many bytes, and then nothing for ever.
     SilentAfter(usize),
+    /// A byte now and then, sooner than silence is noticed.
+    Trickle,
     FlippedBit,
     OneByteMore,
     IgnoresRanges,
@@ -107,6 +109,12 @@ async fn answer(
         Manner::SilentAfter(count) => {
             stream.write_all(&body[..count]).await.ok()?;
             std::future::pending::<()>().await;
+        }
+        Manner::Trickle => {
+            for byte in &body {
+                stream.write_u8(*byte).await.ok()?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
         _ => {}
     }
@@ -316,4 +324,15 @@ async fn a_server_that_is_away_is_unreachable() {
     let error = fetch(upstream, Arc::new(Pace::new(0)), scene.order()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Unreachable);
     assert!(error.detail.to_lowercase().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_trickles_is_given_up_and_said_so() {
+    let scene = Scene::new();
+    let server = with_model_sent(&scene, &[Manner::Trickle]).await;
+    let error = server.fetch(&scene.order()).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Unreachable);
+    assert!(error.detail.contains("less than 64 bytes a second"), "{error}");
+    server.fetch(&scene.order()).await.unwrap();
+    scene.assert_complete();
 }
