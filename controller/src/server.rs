@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use self::embedded::Embedded;
 use crate::api::{self, App};
-use crate::authority::{Authority, AuthorityError, Presented};
+use crate::authority::{Authority, AuthorityError, Presented, is_name};
 use crate::blobs::Blobs;
 use crate::broker::{Broker, BrokerError, Credential};
 use crate::clock;
@@ -86,7 +86,7 @@ pub enum ServeError {
 pub struct Server {
     http: SocketAddr,
     url: String,
-    authority: Arc<Authority>,
+    app: Arc<App>,
     broker: Option<Arc<Embedded>>,
     external: Option<SocketAddr>,
     link: Link,
@@ -129,7 +129,7 @@ impl Server {
         let url = config.public_url.clone().unwrap_or_else(|| url(http));
         let (stopping, stop) = watch::channel(false);
         let (incoming, arrived) = mpsc::channel(INCOMING_MAX);
-        let (link, authority) = (parts.link.clone(), Arc::clone(&shown.authority));
+        let link = parts.link.clone();
         let link_task = Task::spawn(link.clone().run(target, parts.planner.clone(), incoming));
         let ingest_task = Task::spawn(Arc::clone(&parts.ingest).run(arrived));
         let planner = Arc::clone(&parts.planner);
@@ -138,12 +138,12 @@ impl Server {
         let others = external.map(|external| external.others()).unwrap_or_default();
         let (app, folder) = parts.app(&config, &url, broker.as_deref(), guests, others);
         app.write_revoked()?;
-        folder.paths.refresh_pass(&url_here(http), authority.digest())?;
-        let http_task = Task::spawn(serve(https, app, stop));
+        folder.paths.refresh_pass(&url_here(http), app.authority.digest())?;
+        let http_task = Task::spawn(serve(https, Arc::clone(&app), stop));
         Ok(Self {
             http,
             url,
-            authority,
+            app,
             broker,
             external: address,
             link,
@@ -164,7 +164,17 @@ impl Server {
 
     /// SHA-256 of the certificate of the fleet's authority: how this controller is recognised.
     pub fn authority(&self) -> Digest {
-        self.authority.digest()
+        self.app.authority.digest()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn guests(&self) -> &Guests {
+        &self.app.guests
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.app.ledger
     }
 
     /// Where the HTTPS API listens.
@@ -315,6 +325,7 @@ impl Parts {
             others,
             url: url.to_owned(),
             certificate_seconds: config.device_certificate.as_secs(),
+            revoking: Default::default(),
         });
         (app, self.folder)
     }
@@ -403,8 +414,7 @@ impl Own {
 fn machine_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name = name.trim().to_ascii_lowercase();
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
-    (!name.is_empty() && name.bytes().all(fits)).then_some(name)
+    is_name(&name).then_some(name)
 }
 
 /// The address of the HTTPS API for others: of what listens everywhere, by the machine's name.

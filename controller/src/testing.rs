@@ -25,7 +25,7 @@ use tidegate_wire::report::{Body, Report, Transition};
 use tidegate_wire::topic::{Topic, device_subscriptions};
 use tidegate_wire::{ArtifactRef, DeviceId, Digest, FleetId, Generation, Labels, State};
 
-pub(crate) use self::newcomer::{Member, Newcomer, http};
+pub(crate) use self::newcomer::{Member, Newcomer, http, mqtt};
 use crate::api::types::{DeviceTokenRequest, IssuedToken, RevokeDevice};
 use crate::data_dir::DataDir;
 use crate::{BrokerConfig, ServeConfig, Server, initialise, keys};

@@ -198,13 +198,13 @@ async fn decide(
 /// What follows once the journal says that a device is out. It is out whatever fails here: nobody
 /// lets it in again, and nobody listens to it.
 async fn shut_out(app: &Arc<App>, id: &DeviceId) {
-    app.guests.cut(id);
-    // A session that is kept would still be sent directives.
+    // First, or the broker would keep the session as one that was lost, for who comes with the id next.
     if let Some(broker) = &app.broker
         && let Err(error) = broker.evict(id).await
     {
         tracing::error!(%error, "the session of a device that was shut out");
     }
+    app.guests.cut(id);
     let lists = Arc::clone(app);
     let written = tokio::task::spawn_blocking(move || lists.write_revoked()).await;
     if let Ok(Err(error)) = written {

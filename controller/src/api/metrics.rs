@@ -62,6 +62,11 @@ fn text(app: &App) -> String {
         refused.get_or_create(&labels).inc_by(count);
     }
     register(&mut registry, "messages_refused", "Messages refused since the start", refused);
+    let turned = Family::<Vec<(String, String)>, Counter>::default();
+    for (why, count) in app.guests.turned() {
+        turned.get_or_create(&vec![("reason".to_owned(), why.name().to_owned())]).inc_by(count);
+    }
+    register(&mut registry, "connections_refused", "Connections refused since the start", turned);
     let mut text = String::new();
     // A String takes everything.
     let _ = encode(&mut text, &registry);

@@ -18,7 +18,7 @@ mod tests;
 mod trust;
 pub mod types;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -70,6 +70,9 @@ pub(crate) struct App {
     pub url: String,
     /// How long a device's certificate lasts.
     pub certificate_seconds: u64,
+    /// Held while the list of revoked certificates is written, so that an older one never replaces a
+    /// newer one.
+    pub revoking: Mutex<()>,
 }
 
 impl App {
@@ -87,6 +90,7 @@ impl App {
 
     /// Writes the certificates that count no more where external brokers look for them.
     pub(crate) fn write_revoked(&self) -> Result<(), AuthorityError> {
+        let _revoking = self.revoking.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::now();
         self.authority.revoke(&self.ledger.state().barred_at(now), now)
     }

@@ -1,12 +1,14 @@
 //! What stands in certificates, and how they are read.
 
+use std::net::IpAddr;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams,
     CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData,
     RevokedCertParams, SerialNumber, SignatureAlgorithm,
 };
-use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, ServerName};
 use serde::{Deserialize, Serialize};
 use tidegate_wire::DeviceId;
 use time::OffsetDateTime;
@@ -69,11 +71,11 @@ pub(super) fn authority(
 /// What a server shows. It counts since ever: a device whose clock is not set yet must get in.
 pub(super) fn server(names: &[String], until: u64) -> Result<CertificateParams, AuthorityError> {
     let mut params = params("Tidegate controller", &IssuedCertificate::new(0, until))?;
-    for name in sorted(names) {
-        let named = CertificateParams::new([name.clone()]);
-        let named = named.map_err(|_| AuthorityError::Name { name })?;
-        params.subject_alt_names.extend(named.subject_alt_names);
+    let names = sorted(names);
+    if let Some(name) = names.iter().find(|name| !is_name(name)) {
+        return Err(AuthorityError::Name { name: name.clone() });
     }
+    params.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     Ok(params)
@@ -171,16 +173,22 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => match bytes.len() {
-            4 => <[u8; 4]>::try_from(*bytes).ok().map(|ip| std::net::IpAddr::from(ip).to_string()),
-            _ => <[u8; 16]>::try_from(*bytes).ok().map(|ip| std::net::IpAddr::from(ip).to_string()),
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|ip| IpAddr::from(ip).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|ip| IpAddr::from(ip).to_string()),
         },
         _ => None,
     }
 }
 
-/// The names without order and repetition.
+/// Whether clients could ask for a server by this name or address.
+pub(crate) fn is_name(name: &str) -> bool {
+    ServerName::try_from(name).is_ok()
+}
+
+/// The names without order and repetition; of an address there are several spellings.
 pub(super) fn sorted(names: &[String]) -> Vec<String> {
-    let mut names = names.to_vec();
+    let spelt = |name: &String| name.parse().map_or(name.clone(), |ip: IpAddr| ip.to_string());
+    let mut names: Vec<String> = names.iter().map(spelt).collect();
     names.sort_unstable();
     names.dedup();
     names

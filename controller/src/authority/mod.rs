@@ -28,7 +28,7 @@ use rustls::pki_types::CertificateDer;
 use tidegate_wire::{DeviceId, Digest, FleetId};
 
 pub use certificate::IssuedCertificate;
-pub(crate) use certificate::{read_request, read_shown};
+pub(crate) use certificate::{is_name, read_request, read_shown};
 pub(crate) use file::read_certificates;
 pub use presented::Presented;
 

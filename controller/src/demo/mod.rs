@@ -22,6 +22,7 @@ pub use accounting::{Delivery, settled};
 pub use device::Device;
 pub use feeder::{Feeder, Seen};
 pub use material::{Stream, write_model};
+pub use network::Mosquitto;
 pub use scenario::Scenario;
 pub use summary::Summary;
 

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -68,6 +69,13 @@ impl Mosquitto {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         bail!("{} does not listen on {}", self.program.display(), self.address)
+    }
+
+    /// Has it read its certificate and the list of the revoked again.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        let pid = self.process.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok());
+        let pid = pid.and_then(Pid::from_raw).context("the broker does not run")?;
+        Ok(rustix::process::kill_process(pid, Signal::HUP)?)
     }
 
     /// Takes it away without a goodbye.

@@ -15,7 +15,7 @@ use crate::state::Ledger;
 
 /// Connections of one device at a time, MQTT and HTTPS each: one session, or a download for each
 /// model, and some whose end has not been noticed yet. Beyond, the oldest is cut.
-const PER_DEVICE_MAX: usize = 16;
+pub(super) const PER_DEVICE_MAX: usize = 16;
 
 /// Devices whose spent buckets are remembered while they are away; full ones are forgotten first.
 const BUCKETS_MAX: usize = 4096;
@@ -106,6 +106,14 @@ impl Guests {
         let mut turned: Vec<_> = self.inside().turned.iter().map(|(why, n)| (*why, *n)).collect();
         turned.sort_unstable();
         turned
+    }
+
+    /// Connections of a device that go on.
+    #[cfg(test)]
+    pub(super) fn uncut(&self, device: &DeviceId) -> usize {
+        let inside = self.inside();
+        let all = inside.by_device.get(device).into_iter().flat_map(|guest| &guest.connections);
+        all.filter(|(_, _, cut)| !*cut.borrow()).count()
     }
 
     pub(super) fn turn(&self, why: Turned) {
