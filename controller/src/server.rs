@@ -14,14 +14,14 @@ use tokio::task::JoinHandle;
 
 use self::embedded::Embedded;
 use crate::api::{self, App};
-use crate::authority::{Authority, AuthorityError, Presented, is_name};
+use crate::authority::{Authority, AuthorityError, Presented, Shown, is_name};
 use crate::blobs::Blobs;
 use crate::broker::{Broker, BrokerError, Credential};
 use crate::clock;
 use crate::config::{BrokerConfig, ConfigError, ServeConfig, host_and_port};
 use crate::data_dir::{DataDir, DataDirError, OpenDataDir};
 use crate::door::{Certificate, Guests, HttpsDoor, Peer, server_config};
-use crate::expiry::Expiries;
+use crate::expiry::{Expiries, Expiry, Renewal};
 use crate::external::External;
 use crate::ingest::Ingest;
 use crate::journal::JournalError;
@@ -112,7 +112,7 @@ impl Server {
         let parts = Parts::open(&config)?;
         let limits = config.door;
         let guests = Guests::new(Arc::clone(&parts.ledger), limits.device_kib_per_second_max);
-        let shown = Own::new(&config, Arc::clone(&parts.folder.authority))?;
+        let shown = Own::new(&config, Arc::clone(&parts.folder.authority), parts.expiries.clone())?;
         let https = shown.tls(Certificate::Welcome)?;
         let max = limits.https_connections_max;
         let https = HttpsDoor::open(config.http_listen, https, Arc::clone(&guests), max).await;
@@ -376,20 +376,46 @@ impl Brokers {
 struct Own {
     authority: Arc<Authority>,
     presented: Arc<Presented>,
+    expiries: Expiries,
     names: Vec<String>,
     days: u32,
 }
 
 impl Own {
-    fn new(config: &ServeConfig, authority: Arc<Authority>) -> Result<Self, ServeError> {
+    fn new(
+        config: &ServeConfig,
+        authority: Arc<Authority>,
+        expiries: Expiries,
+    ) -> Result<Self, ServeError> {
         let mut listen = vec![config.http_listen];
         if let BrokerConfig::Embedded { listen: broker } = config.broker {
             listen.push(broker);
         }
         let names = config.all_names(&listen, machine_name());
         let days = config.server_certificate_days;
-        let presented = Presented::new(&authority.server(&names, clock::now(), days)?);
-        Ok(Self { authority, presented, names, days })
+        let shown = authority.server(&names, clock::now(), days)?;
+        let presented = Presented::new(&shown);
+        let own = Self { authority, presented, expiries, names, days };
+        own.watch(&shown);
+        Ok(own)
+    }
+
+    /// Has people told when these expire.
+    fn watch(&self, shown: &Shown) {
+        let new = "remove ca/ before the next start, and let every device enrol anew";
+        self.expiries.watch(Expiry {
+            what: "certificate authority".to_owned(),
+            version: None,
+            expires: self.authority.expires(),
+            renewal: Renewal::ByHand(new),
+        });
+        let lifetime_seconds = u64::from(self.days) * 24 * 3600;
+        self.expiries.watch(Expiry {
+            what: "server certificate".to_owned(),
+            version: None,
+            expires: shown.expires,
+            renewal: Renewal::ByItself { lifetime_seconds },
+        });
     }
 
     fn tls(&self, certificate: Certificate) -> Result<Arc<rustls::ServerConfig>, rustls::Error> {
@@ -403,7 +429,10 @@ impl Own {
         loop {
             looks.tick().await;
             match self.authority.server(&self.names, clock::now(), self.days) {
-                Ok(shown) => self.presented.replace(&shown),
+                Ok(shown) => {
+                    self.presented.replace(&shown);
+                    self.watch(&shown);
+                }
                 Err(error) => tracing::error!(%error, "the controller's certificate stays the old"),
             }
         }
