@@ -157,9 +157,25 @@ impl Fleet {
         self.until(&["rollout", "status", id], completed).await;
     }
 
+    async fn revoke(&self, model: &str) {
+        let key = self.path("keys/publisher.pem");
+        let key = key.to_str().unwrap();
+        self.said(&["model", "revoke", model, "--reason", WHY, "--key", key]).await;
+    }
+
     async fn asked(&self, url: &str, path: &str) -> u16 {
         let url = format!("{url}/v2/models/digits{path}");
         self.http.get(url).send().await.unwrap().status().as_u16()
+    }
+}
+
+impl Fleet {
+    /// A device that has nothing left to answer with.
+    async fn says_why_not(&self, url: &str) {
+        let response = self.http.get(format!("{url}/v2/models/digits/ready")).send().await.unwrap();
+        assert_eq!(response.status(), 503);
+        let body = response.text().await.unwrap();
+        assert!(body.contains("the publishers revoked the version that was here"), "{body}");
     }
 }
 
@@ -206,9 +222,7 @@ async fn a_revoked_version_goes_and_stays_away_while_the_device_keeps_answering(
     assert_eq!(on_disk(&device).len(), 2);
 
     let before = feeder.seen().answers["1.0.0"];
-    let key = fleet.path("keys/publisher.pem");
-    let revoke = ["model", "revoke", "digits@1.1.0", "--reason", WHY, "--key"];
-    fleet.said(&[&revoke[..], &[key.to_str().unwrap()]].concat()).await;
+    fleet.revoke("digits@1.1.0").await;
     answers_from(&feeder, "1.0.0", before).await;
     let back = |device: &Value| {
         device["models"][0]["active"] == "1.0.0" && device["models"][0]["state"] != "reverted"
@@ -252,6 +266,37 @@ async fn a_revoked_version_goes_and_stays_away_while_the_device_keeps_answering(
     feeder.pause().await;
     let after = feeder.seen();
     assert_eq!((after.answers["1.1.0"], after.failed), (before["1.1.0"], 0), "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_version_there_is_goes_too_and_whoever_asks_hears_why() {
+    let mut fleet = Fleet::start().await;
+    let (mut device, url) = fleet.device(1).await;
+    let mut feeder = Feeder::new(Arc::new(Stream::read().unwrap()), 0, 100);
+    feeder.ask(url.clone());
+    fleet.push("1.0.0", "1.0.0", "").await;
+    fleet.roll_out("1", "digits@1.0.0").await;
+    feeder.pause().await;
+    fleet.revoke("digits@1.0.0").await;
+    let gone = |device: &Value| device["models"][0]["reason"]["code"] == 205;
+    let shown = fleet.until(&["device", "show", "device-001"], gone).await;
+    assert_eq!(shown["models"][0]["active"], Value::Null, "{shown:#}");
+    assert_eq!(bytes_on_disk(&device), 0);
+    let list = fleet.said(&["device", "list"]).await;
+    assert!(list.contains("the publishers revoked this artifact"), "{list}");
+    let taken_back = |rollout: &Value| rollout["status"] == "reverted";
+    fleet.until(&["rollout", "status", "1"], taken_back).await;
+    let status = fleet.said(&["rollout", "status", "1"]).await;
+    assert!(status.contains("there is no older version to go back to"), "{status}");
+    assert!(status.contains(WHY), "{status}");
+    fleet.says_why_not(&url).await;
+
+    fleet.controller.kill().await.unwrap();
+    device.kill().await.unwrap();
+    device.start(Path::new(env!("CARGO_BIN_EXE_tidegate"))).unwrap();
+    let url = device.url().await.unwrap();
+    fleet.says_why_not(&url).await;
+    assert_eq!(bytes_on_disk(&device), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
