@@ -167,7 +167,7 @@ impl fmt::Display for Cause {
                 Count(u64::from(*reported))
             ),
             Self::Regressed(comparison) => comparison.fmt(f),
-            Self::Revoked => f.write_str("the publishers revoked it"),
+            Self::Revoked => f.write_str("no device may run it any more"),
             Self::Operator(act) => write!(f, "{}: {}", act.by, act.why),
         }
     }
