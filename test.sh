@@ -40,10 +40,16 @@ rust_tests() {
   if [ "$status" != 0 ] && [ "$f" = 0 ]; then failed=$((failed + 1)); fi
 }
 
+# A broker to stand in for ours, an emulated microcontroller, OpenSSL and Python for second opinions.
 install_packages() {
-  command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] && return 0
+  local program missing=0
+  for program in mosquitto qemu-system-arm openssl python3; do
+    PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || missing=1
+  done
+  [ "$missing" = 0 ] && python3 -c 'import ensurepip, venv' 2>/dev/null && return 0
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 77
-  (apt-get update -q && apt-get install -qy --no-install-recommends mosquitto) >"$log" 2>&1 ||
+  (apt-get update -q && apt-get install -qy --no-install-recommends \
+    mosquitto qemu-system-arm openssl python3 python3-venv) >"$log" 2>&1 ||
     { tail -n 5 "$log"; return 77; }
 }
 
@@ -76,6 +82,9 @@ fi
 rust_tests
 if [ "${1:-}" != quick ]; then
   check "the pure cores compile for a microcontroller" firmware-targets/check-cores.sh
+  check "flash and memory on a microcontroller" firmware-targets/measure-trust.sh
+  check "COSE with independent libraries" shared/trust/interop/run.py
+  check "the TUF workflow against python-tuf" shared/trust/conformance/run.sh
   check "the demo, as in the README" demo
   check "the demo over Mosquitto" over_mosquitto
   check "cargo deny" dependencies

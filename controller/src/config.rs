@@ -21,8 +21,8 @@ pub struct ServeConfig {
     /// knows by itself: they stand in its certificate.
     #[serde(default)]
     pub names: Vec<String>,
-    /// Where devices and operators find the HTTPS API, `https://host:port`, if that is not where it
-    /// listens.
+    /// Where devices and operators find the HTTPS API, `https://host:port`. By default it is where it
+    /// listens; if that is everywhere, the first of `names`, or the machine's own name.
     #[serde(default)]
     pub public_url: Option<String>,
     /// Which broker is used.

@@ -126,7 +126,7 @@ impl Server {
             None => resolve(&target).await,
             Some(_) => None,
         };
-        let url = config.public_url.clone().unwrap_or_else(|| url(http));
+        let url = config.public_url.clone().unwrap_or_else(|| url(http, &config.names));
         let (stopping, stop) = watch::channel(false);
         let (incoming, arrived) = mpsc::channel(INCOMING_MAX);
         let link = parts.link.clone();
@@ -446,9 +446,14 @@ fn machine_name() -> Option<String> {
     is_name(&name).then_some(name)
 }
 
-/// The address of the HTTPS API for others: of what listens everywhere, by the machine's name.
-fn url(listen: SocketAddr) -> String {
-    match machine_name().filter(|_| listen.ip().is_unspecified()) {
+/// The address of the HTTPS API for others: of what listens everywhere, by the first of the names that
+/// it was given, or by the machine's own.
+fn url(listen: SocketAddr, names: &[String]) -> String {
+    if !listen.ip().is_unspecified() {
+        return url_here(listen);
+    }
+    match names.first().cloned().or_else(machine_name) {
+        Some(name) if name.contains(':') => format!("https://[{name}]:{}", listen.port()),
         Some(name) => format!("https://{name}:{}", listen.port()),
         None => url_here(listen),
     }

@@ -53,8 +53,8 @@ pub struct Options {
     /// Where the embedded broker listens, whatever the configuration says.
     #[arg(long, value_name = "ADDRESS")]
     broker: Option<SocketAddr>,
-    /// A name or address under which others reach this machine, for its certificate. May be given
-    /// several times, in addition to the configuration's.
+    /// A name or address under which others reach this machine, for its certificate; the first one
+    /// stands in invitations too. May be given several times, in addition to the configuration's.
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
 }
