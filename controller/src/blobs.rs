@@ -87,7 +87,7 @@ impl Blobs {
     /// # Errors
     /// If the disk fails.
     pub async fn receive(&self, digest: Digest) -> Result<Incoming, BlobError> {
-        let temporary = self.incoming().join(clock::secret());
+        let temporary = self.incoming().join(clock::secret().bearer());
         let file = File::create_new(&temporary).await?;
         let (hasher, length) = (Sha256::new(), 0);
         Ok(Incoming {

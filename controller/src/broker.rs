@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::door::Guests;
+use crate::rejections::{Rejection, Rejections};
 use crate::state::Ledger;
 
 /// The user name and client id of the controller's own session. No device id may be this, since
@@ -80,7 +81,7 @@ pub struct Credential {
 impl Credential {
     /// One that nobody else knows.
     pub fn internal() -> Self {
-        Self { username: CONTROLLER.into(), password: clock::secret() }
+        Self { username: CONTROLLER.into(), password: clock::secret().bearer() }
     }
 }
 
@@ -109,10 +110,11 @@ impl Broker {
         fleet: FleetId,
         ledger: Arc<Ledger>,
         guests: Arc<Guests>,
+        rejections: Arc<Rejections>,
         credential: &Credential,
     ) -> Result<Self, BrokerError> {
         let controller = Digest::of(credential.password.as_bytes());
-        let rules = Arc::new(Rules { fleet, ledger, guests, controller });
+        let rules = Arc::new(Rules { fleet, ledger, guests, rejections, controller });
         let (address, running) = launch(folder, &rules).await?;
         let (address, running) = (RwLock::new(address), Mutex::new(Some(running)));
         Ok(Self { address, folder: folder.into(), rules, running })
@@ -230,6 +232,7 @@ struct Rules {
     fleet: FleetId,
     ledger: Arc<Ledger>,
     guests: Arc<Guests>,
+    rejections: Arc<Rejections>,
     /// SHA-256 of the controller's password.
     controller: Digest,
 }
@@ -259,7 +262,7 @@ impl Rules {
             Some(CONTROLLER) => Verdict::Allowed,
             user => {
                 let own = |device: &DeviceId| device_publications(&self.fleet, device).to_vec();
-                self.own(user, topic, own)
+                self.own(user, topic, own, Rejection::Publish)
             }
         }
     }
@@ -272,27 +275,28 @@ impl Rules {
             }
             user => {
                 let own = |device: &DeviceId| device_subscriptions(&self.fleet, device).to_vec();
-                self.own(user, filter, own)
+                self.own(user, filter, own, Rejection::Subscribe)
             }
         }
     }
 
-    /// Whether a topic or filter is one of an enrolled device's own.
+    /// Whether a topic or filter is one of an enrolled device's own; counted if it is not.
     fn own(
         &self,
         user: Option<&str>,
         topic: &str,
         own: impl Fn(&DeviceId) -> Vec<String>,
+        rejection: Rejection,
     ) -> Verdict {
         let device: Option<DeviceId> = user.and_then(|user| user.parse().ok());
-        let is_own = device.is_some_and(|device| {
-            self.ledger.state().devices.contains_key(&device)
-                && own(&device).iter().any(|own| own == topic)
-        });
-        if !is_own {
-            tracing::debug!(user, topic, "the broker refused a topic");
+        let device = device.filter(|id| self.ledger.state().devices.contains_key(id));
+        match device {
+            Some(device) if own(&device).iter().any(|own| own == topic) => return Verdict::Allowed,
+            Some(device) => self.rejections.count_of(&device, rejection),
+            None => self.rejections.count(rejection),
         }
-        Verdict::of(is_own)
+        tracing::debug!(user, topic, "the broker refused a topic");
+        Verdict::Refused
     }
 }
 
@@ -326,6 +330,10 @@ impl AuthProvider for Rules {
         let result = match self.admits(connect, client) {
             Ok(()) => AuthResult::success_with_user(connect.client_id.clone()),
             Err(code) => {
+                self.rejections.count(match code {
+                    ReasonCode::ClientIdentifierNotValid => Rejection::Identity,
+                    _ => Rejection::Credentials,
+                });
                 let id: String = connect.client_id.chars().take(64).collect();
                 tracing::info!(id, ?code, "the broker turned a client away");
                 AuthResult::fail(code)

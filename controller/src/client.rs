@@ -11,11 +11,12 @@ use tidegate_wire::invitation::Pass;
 use tidegate_wire::{DeviceId, Digest, ModelName};
 
 use crate::api::types::{
-    AuditPage, BlobStored, DeviceDetail, DeviceList, DeviceTokenRequest, ErrorBody, FleetSummary,
-    Health, IssuedToken, ModelDetail, ModelList, RevokeDevice, RolloutAct, RolloutCommand,
-    RolloutDetail, RolloutList, RolloutStart,
+    BlobStored, DeviceDetail, DeviceList, DeviceTokenRequest, ErrorBody, FleetSummary, Health,
+    IssuedToken, ModelDetail, ModelList, RevokeDevice, RolloutAct, RolloutCommand, RolloutDetail,
+    RolloutList, RolloutStart,
 };
 
+mod access;
 mod trust;
 mod upload;
 
@@ -312,12 +313,14 @@ impl Client {
         self.read(&format!("v1/devices/{device}")).await
     }
 
-    /// `DELETE /v1/devices/{id}`.
+    /// `DELETE /v1/devices/{id}?why=`.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn remove_device(&self, device: &DeviceId) -> Result<(), ClientError> {
-        let path = format!("v1/devices/{device}");
+    pub async fn remove_device(&self, device: &DeviceId, why: &str) -> Result<(), ClientError> {
+        let mut url = self.url.clone();
+        let query = url.query_pairs_mut().clear().append_pair("why", why).finish().query();
+        let path = format!("v1/devices/{device}?{}", query.unwrap_or_default());
         self.send(&path, self.request(Method::DELETE, &path)).await?;
         Ok(())
     }
@@ -345,14 +348,6 @@ impl Client {
         request: &DeviceTokenRequest,
     ) -> Result<IssuedToken, ClientError> {
         self.write("v1/device-tokens", request).await
-    }
-
-    /// `GET /v1/audit`: at most `limit` entries with numbers above `after`.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn audit(&self, after: u64, limit: u32) -> Result<AuditPage, ClientError> {
-        self.read(&format!("v1/audit?after={after}&limit={limit}")).await
     }
 
     /// `GET /v1/fleet`.

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tidegate_wire::invitation::Secret;
+
 /// Unix milliseconds.
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -23,7 +25,7 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A secret of 32 random bytes as 64 hexadecimal digits.
-pub fn secret() -> String {
-    tidegate_wire::Digest(random()).to_string()
+/// A secret of 256 random bits.
+pub fn secret() -> Secret {
+    Secret(random::<32>().to_vec())
 }

@@ -24,9 +24,10 @@ use std::sync::Arc;
 use rustix::fs::FlockOperation;
 use tidegate_trust::metadata::RoleKeys;
 use tidegate_trust::{Role, Root, SigningKey, TrustError, Trusted};
-use tidegate_wire::invitation::{Pass, Secret};
+use tidegate_wire::invitation::Pass;
 use tidegate_wire::{Digest, FleetId};
 
+use crate::api::types::ApiRole;
 use crate::authority::{Authority, AuthorityError};
 use crate::client::DEFAULT_URL;
 use crate::clock;
@@ -124,14 +125,6 @@ impl From<AuthorityError> for DataDirError {
 
 /// The first operator's pass in the controller's folder.
 pub const ADMIN_TOKEN: &str = "admin-token";
-
-/// Bytes of a secret that nobody guesses.
-const SECRET_LEN: usize = 32;
-
-/// A secret that nobody else knows.
-pub(crate) fn new_secret() -> Secret {
-    Secret(clock::random::<SECRET_LEN>().to_vec())
-}
 
 /// Paths in a controller's folder.
 #[derive(Debug, Clone)]
@@ -312,13 +305,19 @@ pub fn initialise(root: &Path, fleet: &FleetId, metadata: &[u8]) -> Result<Found
     let root_file = paths.metadata().join(format!("{}.root", trusted.root().version));
     write_durably(&root_file, metadata, 0o644)?;
     let authority = Authority::open(&paths.authority(), fleet, clock::now())?;
-    let (controller, secret) = (DEFAULT_URL.to_owned(), new_secret());
+    let (controller, secret) = (DEFAULT_URL.to_owned(), clock::secret());
     let pass = Pass { controller, authority: authority.digest(), secret };
     write_pass(&paths.join(ADMIN_TOKEN), &pass)?;
     let ledger = Ledger::open(&paths.join("journal"))?;
     let records = vec![
         Record::Founded { fleet: fleet.clone(), root: Digest::of(metadata) },
-        Record::TokenIssued { name: "admin".into(), token: pass.secret.digest() },
+        Record::TokenIssued {
+            name: "admin".into(),
+            token: pass.secret.digest(),
+            role: ApiRole::Admin,
+            from_ms: None,
+            expires_ms: None,
+        },
     ];
     let why = "the fleet was founded".into();
     ledger

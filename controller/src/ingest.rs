@@ -13,11 +13,12 @@ use tidegate_wire::codec::DecodeError;
 use tidegate_wire::envelope::{self, Message};
 use tidegate_wire::report::{Ack, Report, Status};
 use tidegate_wire::topic::Topic;
-use tidegate_wire::{DeviceId, FleetId, Reason};
+use tidegate_wire::{DeviceId, FleetId};
 use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::link::Link;
+use crate::rejections::{Rejection, Rejections};
 use crate::state::Ledger;
 use crate::telemetry::Telemetry;
 
@@ -40,13 +41,8 @@ pub struct Ingest {
     ledger: Arc<Ledger>,
     telemetry: Arc<Telemetry>,
     link: Link,
-    refused: Mutex<Refused>,
-}
-
-#[derive(Default)]
-struct Refused {
-    by_reason: BTreeMap<Reason, u64>,
-    logged: BTreeSet<String>,
+    rejections: Arc<Rejections>,
+    logged: Mutex<BTreeSet<String>>,
 }
 
 /// What one message turned out to be.
@@ -64,13 +60,9 @@ impl Ingest {
         ledger: Arc<Ledger>,
         telemetry: Arc<Telemetry>,
         link: Link,
+        rejections: Arc<Rejections>,
     ) -> Arc<Self> {
-        Arc::new(Self { fleet, ledger, telemetry, link, refused: Mutex::default() })
-    }
-
-    /// Messages that were refused, by reason.
-    pub fn refused(&self) -> BTreeMap<Reason, u64> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).by_reason.clone()
+        Arc::new(Self { fleet, ledger, telemetry, link, rejections, logged: Mutex::default() })
     }
 
     /// Takes messages until nobody sends any more.
@@ -105,7 +97,7 @@ impl Ingest {
                 }
                 Ok(Said::Status(status)) => self.telemetry.hear(status, clock::now_ms()),
                 Ok(Said::Nothing) => {}
-                Err(reason) => self.refuse(&publish, reason),
+                Err(rejection) => self.refuse(&publish, rejection),
             }
         }
         self.telemetry.absorb(reports, &self.ledger.state());
@@ -118,50 +110,71 @@ impl Ingest {
         }
     }
 
-    fn read(&self, publish: &Publish) -> Result<Said, Reason> {
-        let topic = std::str::from_utf8(&publish.topic).ok();
-        let topic = topic.and_then(|topic| Topic::parse(&self.fleet, topic));
-        match topic {
+    fn read(&self, publish: &Publish) -> Result<Said, Rejection> {
+        match self.topic(publish) {
             Some(Topic::Report(device)) => {
+                self.known(&device)?;
                 let report: Report = open(&publish.payload)?;
-                self.own(&device, &report.device)?;
                 if report.fleet != self.fleet {
-                    return Err(Reason::WrongFleet);
+                    return Err(Rejection::WrongFleet);
+                }
+                if report.device != device {
+                    return Err(Rejection::WrongDevice);
+                }
+                // It is in the spool itself.
+                if report.oldest > report.seq {
+                    return Err(Rejection::ImpossibleNumbers);
                 }
                 Ok(Said::Report(report))
             }
             // How a retained status is deleted.
             Some(Topic::Status(_)) if publish.payload.is_empty() => Ok(Said::Nothing),
             Some(Topic::Status(device)) => {
+                self.known(&device)?;
                 let status: Status = open(&publish.payload)?;
-                self.own(&device, &status.device)?;
+                if status.device != device {
+                    return Err(Rejection::WrongDevice);
+                }
                 Ok(Said::Status(status))
             }
-            _ => Err(Reason::WrongTopic),
+            _ => Err(Rejection::WrongTopic),
         }
     }
 
-    /// The message is by the device whose topic it came on, and that device is in.
-    fn own(&self, topic: &DeviceId, message: &DeviceId) -> Result<(), Reason> {
-        match topic == message && self.ledger.state().devices.contains_key(topic) {
-            true => Ok(()),
-            false => Err(Reason::WrongTopic),
-        }
+    fn topic(&self, publish: &Publish) -> Option<Topic> {
+        Topic::parse(&self.fleet, std::str::from_utf8(&publish.topic).ok()?)
     }
 
-    fn refuse(&self, publish: &Publish, reason: Reason) {
+    fn known(&self, device: &DeviceId) -> Result<(), Rejection> {
+        let known = self.ledger.state().devices.contains_key(device);
+        known.then_some(()).ok_or(Rejection::UnknownDevice)
+    }
+
+    /// Counts a message that was refused, for the device that could publish it on its topic.
+    fn refuse(&self, publish: &Publish, rejection: Rejection) {
         self.telemetry.refuse();
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        *refused.by_reason.entry(reason).or_default() += 1;
+        match self.topic(publish) {
+            Some(Topic::Report(device) | Topic::Status(device)) if self.known(&device).is_ok() => {
+                self.rejections.count_of(&device, rejection);
+            }
+            _ => self.rejections.count(rejection),
+        }
         let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-        if refused.logged.len() < LOGGED_MAX && refused.logged.insert(topic.clone()) {
-            tracing::warn!(topic, %reason, "a message was refused; further ones are only counted");
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < LOGGED_MAX && logged.insert(topic.clone()) {
+            let reason = rejection.reason();
+            tracing::warn!(topic, reason, "a message was refused; further ones are only counted");
         }
     }
 }
 
-fn open<M: Message>(bytes: &[u8]) -> Result<M, Reason> {
-    envelope::open(bytes).map_err(|error: DecodeError| error.reason())
+fn open<M: Message>(bytes: &[u8]) -> Result<M, Rejection> {
+    envelope::open(bytes).map_err(|error| match error {
+        DecodeError::TooLarge { .. } => Rejection::TooLarge,
+        DecodeError::Version { .. } => Rejection::UnsupportedVersion,
+        DecodeError::Kind { .. } => Rejection::WrongKind,
+        DecodeError::NotDeterministic { .. } | DecodeError::Shape(_) => Rejection::Malformed,
+    })
 }
 
 /// The numbers of a batch, by device and spool.

@@ -17,6 +17,7 @@ pub mod demo;
 mod disk;
 pub mod door;
 pub mod expiry;
+pub mod export;
 pub mod external;
 #[cfg(test)]
 mod full_disk;
@@ -25,6 +26,7 @@ pub mod journal;
 pub mod keys;
 pub mod link;
 pub mod planner;
+pub mod rejections;
 pub mod release;
 pub mod server;
 pub mod state;

@@ -27,6 +27,7 @@ use crate::ingest::Ingest;
 use crate::journal::JournalError;
 use crate::link::{Link, Target};
 use crate::planner::Planner;
+use crate::rejections::Rejections;
 use crate::release::{Lifetimes, ReleaseError, Releases};
 use crate::state::Ledger;
 use crate::telemetry::{DatabaseError, Telemetry};
@@ -244,6 +245,7 @@ struct Parts {
     blobs: Blobs,
     link: Link,
     expiries: Expiries,
+    rejections: Arc<Rejections>,
     folder: OpenDataDir,
 }
 
@@ -271,8 +273,14 @@ impl Parts {
             link.clone(),
             expiries.clone(),
         ));
-        let (journal, stored) = (Arc::clone(&ledger), Arc::clone(&telemetry));
-        let ingest = Ingest::new(fleet.clone(), journal, stored, link.clone());
+        let rejections = Arc::new(Rejections::default());
+        let ingest = Ingest::new(
+            fleet.clone(),
+            Arc::clone(&ledger),
+            Arc::clone(&telemetry),
+            link.clone(),
+            Arc::clone(&rejections),
+        );
         Ok(Self {
             paths,
             fleet,
@@ -284,6 +292,7 @@ impl Parts {
             blobs,
             link,
             expiries,
+            rejections,
             folder,
         })
     }
@@ -313,7 +322,6 @@ impl Parts {
             telemetry: self.telemetry,
             releases: self.releases,
             planner: self.planner,
-            ingest: self.ingest,
             blobs: self.blobs,
             broker: embedded.map(|embedded| Arc::clone(&embedded.broker)),
             connected: self.link.connected(),
@@ -326,6 +334,8 @@ impl Parts {
             url: url.to_owned(),
             certificate_seconds: config.device_certificate.as_secs(),
             revoking: Default::default(),
+            rejections: self.rejections,
+            used: Default::default(),
         });
         (app, self.folder)
     }
@@ -351,7 +361,9 @@ impl Brokers {
                 let folder = parts.paths.join("broker");
                 let (fleet, ledger) = (parts.fleet.clone(), Arc::clone(&parts.ledger));
                 let inside = Arc::clone(guests);
-                let broker = Broker::start(&folder, fleet, ledger, inside, &credential).await?;
+                let counts = Arc::clone(&parts.rejections);
+                let broker =
+                    Broker::start(&folder, fleet, ledger, inside, counts, &credential).await?;
                 let broker = Arc::new(broker);
                 let target = Target::Embedded(Arc::clone(&broker), credential);
                 let tls = own.tls(Certificate::Demanded)?;

@@ -13,7 +13,7 @@ use newcomer::{Newcomer, http, mqtt};
 use rumqttc::AsyncClient;
 use tidegate_agent::tls::Authority;
 use tidegate_controller::api::types::{
-    DeviceTokenRequest, IssuedToken, RevokeDevice, TokenRequest,
+    ApiRole, DeviceTokenRequest, IssuedToken, RevokeDevice, TokenRequest,
 };
 use tidegate_controller::cli::trust;
 use tidegate_controller::client::Client;
@@ -95,7 +95,9 @@ async fn secrets_stay_where_they_belong() {
     heard.add(format!("{invitation:?}"));
     let raw = http(&Authority::Pinned(admin.authority), None);
     let post = |path: &str| raw.post(format!("{}/{path}", server.url()));
-    let wish = TokenRequest { name: "berta".into(), why: String::new() };
+    let (role, why) = (ApiRole::Viewer, String::new());
+    let wish =
+        TokenRequest { name: "berta".into(), role, from_ms: None, expires_seconds: None, why };
     let answer = post("v1/tokens").bearer_auth(admin.bearer()).json(&wish).send().await.unwrap();
     let issued: IssuedToken = answer.json().await.unwrap();
     let berta: Pass = issued.token.parse().unwrap();

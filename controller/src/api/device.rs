@@ -5,25 +5,24 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Deserialize;
 use tidegate_wire::DeviceId;
 use tidegate_wire::report::Transition;
 use tidegate_wire::topic::Topic;
 
 use super::App;
 use super::auth::Operator;
-use super::error::{ApiError, Body, Segments};
+use super::error::{ApiError, Asked, Body, Segments};
 use super::types::{
-    DeviceDetail, DeviceList, DeviceModel, DeviceSummary, ReportCounts, RevokeDevice, RevokedView,
-    Served, TransitionView,
+    DeviceDetail, DeviceList, DeviceModel, DeviceSummary, RejectedCount, ReportCounts,
+    RevokeDevice, RevokedView, Served, TransitionView,
 };
+use crate::rejections::Rejection;
 use crate::state::{Decided, Device, Record, Revoked, State as Decisions};
 use crate::telemetry::Known;
 
 /// `GET /v1/devices`.
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    _: Operator,
-) -> Result<Json<DeviceList>, ApiError> {
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<DeviceList>, ApiError> {
     let listed = tokio::task::spawn_blocking(move || {
         let (devices, revoked) = {
             let state = app.ledger.state();
@@ -46,17 +45,18 @@ pub(super) async fn list(
 /// `GET /v1/devices/{device}`.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    _: Operator,
     Segments(id): Segments<DeviceId>,
 ) -> Result<Json<DeviceDetail>, ApiError> {
     let (device, out) = find(&app.ledger.state(), &id).ok_or_else(|| unknown(&id))?;
     let known = app.telemetry.device(&id);
     let artifacts = &known.served.artifacts;
+    let rejected: Vec<RejectedCount> = app.rejections.of(&id).into_iter().map(rejected).collect();
+    let refused = rejected.iter().filter(|entry| entry.place == "ingest");
     let reports = ReportCounts {
         received: known.spools.received,
         duplicates: known.spools.duplicates,
         lost: known.spools.dropped(),
-        refused: 0,
+        refused: refused.map(|entry| entry.count).sum(),
         rows: artifacts.iter().map(|entry| entry.rows).fold(0, u64::saturating_add),
         errors: artifacts.iter().map(|entry| entry.errors).fold(0, u64::saturating_add),
     };
@@ -72,6 +72,7 @@ pub(super) async fn show(
     Ok(Json(DeviceDetail {
         summary: summary(&id, &device, &known, out.as_ref()),
         reports,
+        rejected,
         served: served.collect(),
         transitions: known.steps.steps.iter().rev().map(|(at, step)| view(*at, step)).collect(),
     }))
@@ -120,6 +121,11 @@ fn summary(id: &DeviceId, device: &Device, known: &Known, out: Option<&Revoked>)
     }
 }
 
+fn rejected((rejection, count): (Rejection, u64)) -> RejectedCount {
+    let (place, reason) = (rejection.place().to_owned(), rejection.reason().to_owned());
+    RejectedCount { place, reason, count }
+}
+
 fn view(at: u64, step: &Transition) -> TransitionView {
     TransitionView {
         at_ms: at.saturating_mul(1000),
@@ -152,18 +158,28 @@ pub(super) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /v1/devices/{device}`.
+/// Why, for the audit log.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RemoveQuery {
+    #[serde(default)]
+    why: String,
+}
+
+/// `DELETE /v1/devices/{device}`, optionally with `?why=`.
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Operator(who): Operator,
     Segments(id): Segments<DeviceId>,
+    Asked(RemoveQuery { why }): Asked<RemoveQuery>,
 ) -> Result<StatusCode, ApiError> {
     let record = Record::DeviceRemoved { device: id.clone() };
-    decide(&app, who, String::new(), &id, record, |state, id| {
+    decide(&app, who, why, &id, record, |state, id| {
         find(state, id).map(|_| ()).ok_or_else(|| unknown(id))
     })
     .await?;
     shut_out(&app, &id).await;
+    app.rejections.forget(&id);
     let (telemetry, device) = (Arc::clone(&app.telemetry), id.clone());
     tokio::task::spawn_blocking(move || {
         telemetry.forget(&device);

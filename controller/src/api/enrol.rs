@@ -20,7 +20,7 @@ use super::error::{ApiError, Body};
 use super::types::{DeviceTokenRequest, IssuedToken};
 use super::{App, Told};
 use crate::authority::{IssuedCertificate, read_request};
-use crate::data_dir::new_secret;
+use crate::clock;
 use crate::state::{Decided, DeviceToken, Record, State as Decisions};
 
 /// The most devices of one token, and the longest that it may last: ten years of seconds.
@@ -52,9 +52,10 @@ fn answer(app: &App, body: &[u8], broker: String) -> Result<Vec<u8>, ApiError> {
     check_certificate_request(&request)?;
     let (device, public_key) = (request.device.clone(), request.public_key.clone());
     let root = app.releases.root_named(&request.root);
-    let issued = app.ledger.decide(device.as_str(), |state, now_ms| {
-        admit(state, now_ms, request, app.certificate_seconds)
-    })?;
+    let who = format!("device {device}");
+    let issued = app
+        .ledger
+        .decide(&who, |state, now_ms| admit(state, now_ms, request, app.certificate_seconds))?;
     let certificate = app
         .authority
         .device(&device, &public_key, &issued)
@@ -132,7 +133,7 @@ fn renew(
     let certificate = IssuedCertificate::new(now, now + seconds);
     let record =
         Record::CertificateIssued { device: device.clone(), certificate: certificate.clone() };
-    Decided::one(record, "", certificate)
+    Decided::one(record, "its certificate is renewed", certificate)
 }
 
 /// A device that is not known: an invitation lets it in.
@@ -164,7 +165,7 @@ fn enter(
     }
     let issued = certificate.clone();
     let record = Record::DeviceEnrolled { device, labels, public_key, certificate, agent, token };
-    Ok(Decided::one(record, "", issued))
+    Ok(Decided::one(record, "it came with an invitation", issued))
 }
 
 /// The name by which the device reached us, without the port.
@@ -192,7 +193,7 @@ pub(super) async fn token(
         return Err(ApiError::bad_request(text));
     }
     let issued = tokio::task::spawn_blocking(move || {
-        let invitation = app.invitation(new_secret());
+        let invitation = app.invitation(clock::secret());
         let token = invitation.secret.digest();
         app.ledger.decide(&who, |_, now_ms| {
             let expires_ms = now_ms + expires_seconds * 1000;

@@ -7,23 +7,27 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio::task::JoinError;
 
-use super::types::ErrorBody;
+use super::types::{ApiRole, ErrorBody};
 use crate::blobs::BlobError;
 use crate::data_dir::DataDirError;
 use crate::journal::JournalError;
 use crate::planner::PlannerError;
+use crate::rejections::Rejection;
 use crate::release::ReleaseError;
+use crate::state::token::TokenError;
 
 /// A request that was not carried out.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
     text: String,
+    /// What it is counted as, if its status does not say enough.
+    rejection: Option<Rejection>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), rejection: None }
     }
 
     pub(super) fn bad_request(text: impl Into<String>) -> Self {
@@ -34,25 +38,44 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, text)
     }
 
-    pub(super) fn unauthorised() -> Self {
+    pub(super) fn no_token() -> Self {
         let text =
             "an operator's token (`Authorization: Bearer …`) or a device's certificate is needed";
-        Self::new(StatusCode::UNAUTHORIZED, text)
+        Self::unauthorised(Rejection::NoToken, text)
+    }
+
+    /// It is not known who asks.
+    pub(super) fn unauthorised(rejection: Rejection, text: impl Into<String>) -> Self {
+        Self { rejection: Some(rejection), ..Self::new(StatusCode::UNAUTHORIZED, text) }
+    }
+
+    /// It is known who asks, and they may not.
+    pub(super) fn role(name: &str, role: ApiRole, needed: ApiRole) -> Self {
+        let needed = match needed {
+            ApiRole::Admin => "admin".to_owned(),
+            needed => format!("{needed} or admin"),
+        };
+        let text = format!("the token of {name} has the role {role}; this needs {needed}");
+        Self { rejection: Some(Rejection::Role), ..Self::new(StatusCode::FORBIDDEN, text) }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self { status, text } = self;
+        let Self { status, text, rejection } = self;
         if status.is_server_error() {
             tracing::error!(%status, "{text}");
         }
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
         let body = Json(ErrorBody { error: text });
-        match status {
+        let mut response = match status {
             StatusCode::UNAUTHORIZED => (status, challenge, body).into_response(),
             _ => (status, body).into_response(),
+        };
+        if let Some(rejection) = rejection {
+            response.extensions_mut().insert(rejection);
         }
+        response
     }
 }
 
@@ -130,6 +153,19 @@ impl From<PlannerError> for ApiError {
     }
 }
 
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        let status = match error {
+            TokenError::Unknown(_) => StatusCode::NOT_FOUND,
+            TokenError::Taken(_) | TokenError::LastAdmin(_) => StatusCode::CONFLICT,
+            TokenError::Name(_) | TokenError::Reserved(_) | TokenError::Seconds(_) => {
+                StatusCode::BAD_REQUEST
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
         Self::new(rejection.status(), format!("the request is refused: {}", rejection.body_text()))
@@ -164,7 +200,8 @@ pub(super) struct Segments<T>(pub T);
 pub(super) struct Asked<T>(pub T);
 
 pub(super) async fn no_such_path(method: Method, uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is no {method} {}", uri.path()))
+    let error = ApiError::not_found(format!("there is no {method} {}", uri.path()));
+    ApiError { rejection: Some(Rejection::NotFound), ..error }
 }
 
 pub(super) async fn no_such_method(method: Method, uri: Uri) -> ApiError {

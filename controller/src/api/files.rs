@@ -14,7 +14,6 @@ use tidegate_wire::Digest;
 use tower_http::services::ServeFile;
 
 use super::App;
-use super::auth::{Operator, Reader};
 use super::error::{ApiError, Segments};
 use super::types::BlobStored;
 use crate::blobs::BlobError;
@@ -26,7 +25,6 @@ const DRAIN_MAX: usize = 256 << 20;
 /// `GET /metadata/{name}`.
 pub(super) async fn metadata(
     State(app): State<Arc<App>>,
-    _: Reader,
     Segments(name): Segments<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -48,7 +46,6 @@ pub(super) async fn metadata(
 /// `GET /blobs/{digest}`, with ranges.
 pub(super) async fn blob(
     State(app): State<Arc<App>>,
-    _: Reader,
     Segments(digest): Segments<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -58,7 +55,6 @@ pub(super) async fn blob(
 /// `GET` and `HEAD /v1/blobs/{digest}`: the same for operators.
 pub(super) async fn stored(
     State(app): State<Arc<App>>,
-    _: Operator,
     Segments(digest): Segments<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -93,7 +89,6 @@ async fn send(path: PathBuf, request: Request) -> Result<Response, ApiError> {
 /// `PUT /v1/blobs/{digest}`.
 pub(super) async fn upload(
     State(app): State<Arc<App>>,
-    _: Operator,
     Segments(digest): Segments<String>,
     mut body: Body,
 ) -> Result<(StatusCode, Json<BlobStored>), ApiError> {

@@ -56,17 +56,17 @@ fn text(app: &App) -> String {
         expires.get_or_create(&vec![("what".to_owned(), expiry.what)]).set(left);
     }
     register(&mut registry, "expires_seconds", "Seconds until it expires", expires);
-    let refused = Family::<Vec<(String, String)>, Counter>::default();
-    for (reason, count) in app.ingest.refused() {
-        let labels = vec![("reason".to_owned(), reason.code().to_string())];
-        refused.get_or_create(&labels).inc_by(count);
+    let rejected = Family::<Vec<(&str, &str)>, Counter>::default();
+    for (rejection, count) in app.rejections.totals() {
+        let labels = vec![("where", rejection.place()), ("reason", rejection.reason())];
+        rejected.get_or_create(&labels).inc_by(count);
     }
-    register(&mut registry, "messages_refused", "Messages refused since the start", refused);
-    let turned = Family::<Vec<(String, String)>, Counter>::default();
-    for (why, count) in app.guests.turned() {
-        turned.get_or_create(&vec![("reason".to_owned(), why.name().to_owned())]).inc_by(count);
+    for (turned, count) in app.guests.turned() {
+        let labels = vec![("where", "door"), ("reason", turned.name())];
+        rejected.get_or_create(&labels).inc_by(count);
     }
-    register(&mut registry, "connections_refused", "Connections refused since the start", turned);
+    let help = "What was turned away since the start";
+    register(&mut registry, "rejected", help, rejected);
     let mut text = String::new();
     // A String takes everything.
     let _ = encode(&mut text, &registry);

@@ -1,9 +1,12 @@
 //! The HTTP API: what operators and devices ask of the controller.
 //!
-//! Operators show a bearer token, devices the certificate of their connection; only `/healthz`,
-//! `/metrics` and `/v1/enrol` are open, the last one because the secret is in the signed request.
+//! Operators show a bearer token, devices the certificate of their connection; only `/healthz` and
+//! `/v1/enrol` are open, the latter because the secret is in the signed request. What every route
+//! asks for stands in one table, [`routes`].
 //! Errors are `{"error": "…"}` with a fitting status.
 
+mod access;
+mod audit;
 mod auth;
 mod device;
 mod enrol;
@@ -15,6 +18,7 @@ mod model;
 mod rollout;
 #[cfg(test)]
 mod tests;
+mod token;
 mod trust;
 pub mod types;
 
@@ -22,20 +26,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::middleware::from_fn_with_state;
 use tidegate_wire::invitation::{Invitation, Pass, Secret};
 use tidegate_wire::{Digest, FleetId};
 use tokio::sync::watch;
 
+use self::access::{Access, Routes};
+use self::types::ApiRole;
 use crate::authority::{Authority, AuthorityError};
 use crate::blobs::Blobs;
 use crate::broker::Broker;
 use crate::clock;
 use crate::door::Guests;
 use crate::expiry::Expiries;
-use crate::ingest::Ingest;
 use crate::link::Link;
 use crate::planner::Planner;
+use crate::rejections::Rejections;
 use crate::release::Releases;
 use crate::state::Ledger;
 use crate::telemetry::Telemetry;
@@ -53,7 +59,6 @@ pub(crate) struct App {
     pub telemetry: Arc<Telemetry>,
     pub releases: Arc<Releases>,
     pub planner: Arc<Planner>,
-    pub ingest: Arc<Ingest>,
     pub blobs: Blobs,
     /// None if the fleet's broker is an external one.
     pub broker: Option<Arc<Broker>>,
@@ -73,6 +78,8 @@ pub(crate) struct App {
     /// Held while the list of revoked certificates is written, so that an older one never replaces a
     /// newer one.
     pub revoking: Mutex<()>,
+    pub rejections: Arc<Rejections>,
+    pub used: auth::Used,
 }
 
 impl App {
@@ -105,35 +112,52 @@ pub(crate) enum Told {
     SameHost(u16),
 }
 
-/// Every route.
+/// Every route and what it asks of the caller.
+fn routes() -> Routes {
+    use Access::{Anyone, Fleet, Role};
+    use ApiRole::{Admin, Operator, Publisher, Viewer};
+    Routes::default()
+        .get("/healthz", Anyone, fleet::health)
+        .get("/metrics", Role(Viewer), metrics::metrics)
+        .get("/metadata/{name}", Fleet, files::metadata)
+        .get("/blobs/{digest}", Fleet, files::blob)
+        .post("/v1/enrol", Anyone, enrol::enrol)
+        .at_most(ENROL_MAX)
+        .get("/v1/blobs/{digest}", Role(Viewer), files::stored)
+        .put("/v1/blobs/{digest}", Role(Publisher), files::upload)
+        .post("/v1/metadata/targets", Role(Publisher), trust::publish)
+        .post("/v1/metadata/root", Role(Admin), trust::rotate)
+        .get("/v1/trust", Role(Viewer), trust::show)
+        .get("/v1/releases/pending", Role(Viewer), trust::pending)
+        .get("/v1/releases/pending/targets", Role(Viewer), trust::draft)
+        .post("/v1/releases/pending/withdraw", Role(Publisher), trust::withdraw)
+        .get("/v1/models", Role(Viewer), model::list)
+        .get("/v1/models/{model}", Role(Viewer), model::show)
+        .get("/v1/rollouts", Role(Viewer), rollout::list)
+        .post("/v1/rollouts", Role(Operator), rollout::start)
+        .get("/v1/rollouts/{id}", Role(Viewer), rollout::show)
+        .post("/v1/rollouts/{id}/{command}", Role(Operator), rollout::command)
+        .get("/v1/devices", Role(Viewer), device::list)
+        .get("/v1/devices/{device}", Role(Viewer), device::show)
+        .post("/v1/devices/{device}/revoke", Role(Operator), device::revoke)
+        .delete("/v1/devices/{device}", Role(Operator), device::remove)
+        .post("/v1/device-tokens", Role(Operator), enrol::token)
+        .get("/v1/tokens", Role(Admin), token::list)
+        .post("/v1/tokens", Role(Admin), token::create)
+        .post("/v1/tokens/{name}/revoke", Role(Admin), token::revoke)
+        .get("/v1/audit", Role(Viewer), audit::list)
+        .get("/v1/audit/head", Role(Viewer), audit::head)
+        .get("/v1/audit/export", Role(Viewer), audit::export)
+        .get("/v1/fleet", Role(Viewer), fleet::summary)
+}
+
+/// Everything that is answered.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/healthz", get(fleet::health))
-        .route("/metrics", get(metrics::metrics))
-        .route("/metadata/{name}", get(files::metadata))
-        .route("/blobs/{digest}", get(files::blob))
-        .route("/v1/enrol", post(enrol::enrol).layer(DefaultBodyLimit::max(ENROL_MAX)))
-        .route("/v1/blobs/{digest}", get(files::stored).put(files::upload))
-        .route("/v1/metadata/targets", post(trust::publish))
-        .route("/v1/metadata/root", post(trust::rotate))
-        .route("/v1/trust", get(trust::show))
-        .route("/v1/releases/pending", get(trust::pending))
-        .route("/v1/releases/pending/targets", get(trust::draft))
-        .route("/v1/releases/pending/withdraw", post(trust::withdraw))
-        .route("/v1/models", get(model::list))
-        .route("/v1/models/{model}", get(model::show))
-        .route("/v1/rollouts", get(rollout::list).post(rollout::start))
-        .route("/v1/rollouts/{id}", get(rollout::show))
-        .route("/v1/rollouts/{id}/{command}", post(rollout::command))
-        .route("/v1/devices", get(device::list))
-        .route("/v1/devices/{device}", get(device::show).delete(device::remove))
-        .route("/v1/devices/{device}/revoke", post(device::revoke))
-        .route("/v1/device-tokens", post(enrol::token))
-        .route("/v1/tokens", post(fleet::token))
-        .route("/v1/audit", get(fleet::audit))
-        .route("/v1/fleet", get(fleet::summary))
+    routes()
+        .router(&app)
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn_with_state(Arc::clone(&app), access::count))
         .with_state(app)
 }

@@ -36,7 +36,6 @@ pub(super) struct ListQuery {
 /// `GET /v1/rollouts`.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    _: Operator,
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<RolloutList>, ApiError> {
     let listed = tokio::task::spawn_blocking(move || {
@@ -68,7 +67,6 @@ pub(super) async fn start(
 /// `GET /v1/rollouts/{id}`.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    _: Operator,
     Segments(id): Segments<u64>,
 ) -> Result<Json<RolloutDetail>, ApiError> {
     let detail = tokio::task::spawn_blocking(move || detail(&app, RolloutId(id)));

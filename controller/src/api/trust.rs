@@ -37,12 +37,12 @@ pub(super) async fn publish(
 }
 
 /// `GET /v1/releases/pending`.
-pub(super) async fn pending(State(app): State<Arc<App>>, _: Operator) -> Json<PendingList> {
+pub(super) async fn pending(State(app): State<Arc<App>>) -> Json<PendingList> {
     Json(PendingList { pending: app.releases.pending() })
 }
 
 /// `GET /v1/releases/pending/targets`: the signed bytes of what waits.
-pub(super) async fn draft(State(app): State<Arc<App>>, _: Operator) -> Result<Response, ApiError> {
+pub(super) async fn draft(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let nothing = || ApiError::not_found("no release waits for signatures");
     let bytes = app.releases.draft().ok_or_else(nothing)?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
@@ -61,7 +61,7 @@ pub(super) async fn withdraw(
 }
 
 /// `GET /v1/trust`.
-pub(super) async fn show(State(app): State<Arc<App>>, _: Operator) -> Json<TrustView> {
+pub(super) async fn show(State(app): State<Arc<App>>) -> Json<TrustView> {
     Json(TrustView {
         fleet: app.fleet.clone(),
         root: app.releases.root_metadata().version,

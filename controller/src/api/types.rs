@@ -4,7 +4,10 @@
 //! digits. Unknown fields of requests are refused, unknown fields of responses are skipped, so an
 //! older command line understands a newer server.
 
+mod access;
 mod trust;
+
+pub use access::*;
 
 use serde::{Deserialize, Serialize};
 use tidegate_wire::directive::Directive;
@@ -508,6 +511,9 @@ pub struct DeviceDetail {
     pub summary: DeviceSummary,
     /// What became of its reports.
     pub reports: ReportCounts,
+    /// What was turned away of what it sent, since the controller started.
+    #[serde(default)]
+    pub rejected: Vec<RejectedCount>,
     /// What its artifacts answered.
     pub served: Vec<Served>,
     /// Its last steps, the newest first.
@@ -568,60 +574,6 @@ pub struct DeviceTokenRequest {
     /// Why, for the audit log.
     #[serde(default)]
     pub why: String,
-}
-
-/// An invitation or a pass, shown this once. Only the SHA-256 of its secret is kept.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IssuedToken {
-    /// The line to hand over; it holds the secret.
-    pub token: String,
-    /// When it expires; none for operators' tokens.
-    pub expires_ms: Option<u64>,
-}
-
-impl std::fmt::Debug for IssuedToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "IssuedToken(***, expires {:?})", self.expires_ms)
-    }
-}
-
-/// `POST /v1/tokens`: lets an operator in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenRequest {
-    /// The operator's name, as it will stand in the audit log.
-    pub name: String,
-    /// Why, for the audit log.
-    #[serde(default)]
-    pub why: String,
-}
-
-/// `GET /v1/audit`, optionally with `?after=<seq>&limit=<n>`: what was decided, by whom and why.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AuditPage {
-    /// Ascending.
-    pub entries: Vec<AuditEntry>,
-    /// What to give as `after` for the next page; none on the last one.
-    pub next: Option<u64>,
-}
-
-/// One entry of the journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AuditEntry {
-    /// Its number, from 1 without gaps.
-    pub seq: u64,
-    /// When.
-    pub at_ms: u64,
-    /// Who: an operator's token by name, a device, or `planner`.
-    pub who: String,
-    /// The kind of thing, for example `rollout-started`.
-    pub kind: String,
-    /// What, as one line.
-    pub what: String,
-    /// In their words; empty if they gave none.
-    pub why: String,
-    /// SHA-256 of the entry, which the next one holds.
-    pub hash: Digest,
 }
 
 /// Versions of published metadata.

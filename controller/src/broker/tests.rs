@@ -143,7 +143,9 @@ async fn retained_directives_survive_the_broker_and_it_comes_back_on_its_port() 
     let ledger = Arc::new(Ledger::open(&journal).unwrap());
     let (credential, guests) = (Credential::internal(), Guests::new(Arc::clone(&ledger), 0));
     let inside = Arc::clone(&guests);
-    let alone = Broker::start(&folder, fleet_id(), ledger, inside, &credential).await.unwrap();
+    let alone = Broker::start(&folder, fleet_id(), ledger, inside, Default::default(), &credential)
+        .await
+        .unwrap();
     let alone = Arc::new(alone);
     let door = door(&fleet, guests, Arc::clone(&alone)).await;
     let mut reader = Session::with(pi.mqtt(&door.address().to_string())).join().await;

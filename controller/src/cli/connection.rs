@@ -55,6 +55,11 @@ impl Connection {
         }
     }
 
+    /// The controller's address, if it was given.
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
     fn pass(&self) -> anyhow::Result<Pass> {
         if let Some(file) = &self.token_file {
             return pass_in(file);

@@ -10,8 +10,8 @@ use super::connection::Connection;
 use super::text::{Table, ago, duration, labels, now_ms, show_labels, time};
 use super::{say, say_json};
 use crate::api::types::{
-    DeviceDetail, DeviceModel, DeviceSummary, DeviceTokenRequest, ReasonText, RevokeDevice,
-    TransitionView,
+    DeviceDetail, DeviceModel, DeviceSummary, DeviceTokenRequest, ReasonText, RejectedCount,
+    RevokeDevice, TransitionView,
 };
 
 const EXAMPLES: &str = "\
@@ -59,6 +59,9 @@ enum Command {
     Remove {
         /// The device.
         device: DeviceId,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        why: String,
     },
     /// Make an invitation that lets new devices in.
     ///
@@ -98,8 +101,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             let detail = client.device(&device).await?;
             if connection.json { say_json(&detail)? } else { show(&detail)? }
         }
-        Command::Remove { device } => {
-            client.remove_device(&device).await?;
+        Command::Remove { device, why } => {
+            client.remove_device(&device, &why).await?;
             if connection.json {
                 say_json(&serde_json::json!({ "removed": device }))?;
             } else {
@@ -192,6 +195,9 @@ fn show(detail: &DeviceDetail) -> anyhow::Result<()> {
         "reports  {} stored, {} waiting on the device, {} dropped by it",
         detail.reports.received, device.spooled, device.dropped
     ))?;
+    for RejectedCount { place, reason, count } in &detail.rejected {
+        say(format_args!("refused  {count} × {reason} ({place})"))?;
+    }
     device.warnings.iter().try_for_each(|warning| say(format_args!("warning  {warning}")))?;
     let mut models = Table::new(&["MODEL", "GENERATION", "STATE", "ACTIVE", "CANDIDATE", "WHY"]);
     for model in &device.models {

@@ -18,7 +18,8 @@ mod rollout;
 mod root;
 mod serve;
 mod sign;
-mod text;
+pub(crate) mod text;
+mod token;
 pub mod trust;
 mod watch;
 
@@ -59,6 +60,7 @@ enum Command {
     Rollout(rollout::Options),
     Device(device::Options),
     Fleet(fleet::Options),
+    Token(token::Options),
     Audit(audit::Options),
 }
 
@@ -86,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rollout(options) => wait(rollout::run(options)),
         Command::Device(options) => wait(device::run(options)),
         Command::Fleet(options) => wait(fleet::run(options)),
+        Command::Token(options) => wait(token::run(options)),
         Command::Audit(options) => wait(audit::run(options)),
     }
 }

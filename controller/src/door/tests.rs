@@ -60,7 +60,8 @@ async fn only_a_certificate_that_counts_leads_to_the_broker() {
     let metrics = fleet.request(reqwest::Method::GET, "metrics").send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
     for (reason, count) in [("handshake", 4), ("unknown", 1)] {
-        let line = format!("tidegate_connections_refused_total{{reason=\"{reason}\"}} {count}\n");
+        let labels = format!("where=\"door\",reason=\"{reason}\"");
+        let line = format!("tidegate_rejected_total{{{labels}}} {count}\n");
         assert!(metrics.contains(&line), "{line} is missing: {metrics}");
     }
     fleet.server.stop().await;

@@ -6,11 +6,15 @@
 //!
 //! A power cut can leave the last frame half written. Such a tail was never acknowledged, so it is
 //! cut off, and that is said. Any other damage means that decisions were lost or changed: then the
-//! controller refuses to start and says where.
+//! controller refuses to start and says where. That entries are missing at the end is known from a
+//! second file, [`Head`].
 
 mod frame;
+mod head;
+mod reader;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -20,7 +24,11 @@ use std::path::{Path, PathBuf};
 use tidegate_wire::Digest;
 
 pub use frame::Entry;
-use frame::{Found, HEADER, ORIGIN, PAYLOAD_MAX};
+use frame::PAYLOAD_MAX;
+pub use head::Head;
+pub use reader::{Chain, Reader, Stored};
+use verify::HeadCheck;
+pub use verify::{Verified, verify};
 
 use crate::state::Record;
 
@@ -63,6 +71,68 @@ pub enum JournalError {
         /// What is wrong.
         what: String,
     },
+    /// Entries are missing at its end.
+    #[error(
+        "the journal {path} ends with entry {last}, but entry {named} was written: its end was cut \
+         off, or an older copy was put in its place. Nothing was changed. Restore the file from a \
+         backup; if there is none, `tidegate audit accept` goes on from entry {last} and says so in \
+         the journal"
+    )]
+    CutOff {
+        /// The file.
+        path: PathBuf,
+        /// The last entry that is there.
+        last: u64,
+        /// The entry that the head file names.
+        named: u64,
+    },
+    /// It is not the journal that the head file is about.
+    #[error(
+        "entry {seq} of the journal {path} is not the one that was written: the file was replaced. \
+         Nothing was changed. Restore it from a backup; if there is none, `tidegate audit accept` \
+         goes on with it and says so in the journal"
+    )]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+        /// The entry that the head file names.
+        seq: u64,
+    },
+    /// The head file is gone.
+    #[error(
+        "{path} is missing, so it cannot be known whether the journal has all its entries. Restore \
+         it from a backup; if there is none, `tidegate audit accept` takes the journal as it is and \
+         says so in it"
+    )]
+    NoHead {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The head file holds something else.
+    #[error(
+        "{path} names no entry: restore it from a backup, or remove it and run `tidegate audit accept`"
+    )]
+    HeadDamaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The head file cannot be written.
+    #[error("the journal's head: {what}")]
+    Head {
+        /// What happened, to which file.
+        what: String,
+    },
+    /// An entry that was there once is not.
+    #[error(
+        "no entry of the journal {path} has the hash {hash}: entries were taken away or changed since \
+         that was noted"
+    )]
+    Noted {
+        /// The file.
+        path: PathBuf,
+        /// The hash.
+        hash: Digest,
+    },
     /// A decision cannot be written.
     #[error(
         "nothing was decided: the journal {path} cannot be written ({source}); make room or repair \
@@ -98,12 +168,21 @@ pub struct Opened {
 /// An open journal.
 #[derive(Debug)]
 pub struct Journal {
+    folder: PathBuf,
     path: PathBuf,
     file: File,
-    seq: u64,
-    last: Digest,
+    head: Head,
     length: u64,
     tail: Tail,
+}
+
+/// What is demanded of a journal's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// What the head file names is there.
+    Checked,
+    /// Whatever it is: an operator accepts it.
+    Accepted,
 }
 
 /// What stands behind the last entry.
@@ -119,33 +198,51 @@ impl Journal {
     /// Opens the journal in a folder, or begins one, and reads every entry.
     ///
     /// # Errors
-    /// [`JournalError::Damaged`] says which entry is damaged; the file is not touched then.
-    pub fn open(folder: &Path) -> Result<Opened, JournalError> {
+    /// [`JournalError::Damaged`] says which entry is damaged, [`JournalError::CutOff`] that some are
+    /// missing; no file is touched then.
+    pub fn open(folder: &Path, ending: Ending) -> Result<Opened, JournalError> {
         let path = folder.join(FILE);
         let failed = |source| JournalError::Io { path: path.clone(), source };
+        let named = match ending {
+            Ending::Checked => head::read(folder)?,
+            Ending::Accepted => None,
+        };
+        let mut check = HeadCheck::new(named, None);
+        let mut reader = Reader::open(folder)?;
+        let mut entries = Vec::new();
+        for stored in reader.iter_mut().flatten() {
+            let Stored { entry, hash, .. } = stored?;
+            check.pass(Head { seq: entry.seq, hash });
+            entries.push((entry, hash));
+        }
+        let head = reader.as_ref().map_or(Head::NONE, Reader::head);
+        if ending == Ending::Checked {
+            check.end(folder, head)?;
+        }
+        // Before the first entry, so that only a journal without any may lack it.
+        if named != Some(head) {
+            head::write(folder, head)?;
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).map_err(failed)?;
-        let bytes = std::fs::read(&path).map_err(failed)?;
-        let begun = bytes.len() >= MAGIC.len();
-        if !bytes.starts_with(&MAGIC[..bytes.len().min(MAGIC.len())]) {
-            return Err(JournalError::Foreign { path });
-        }
-        let read = if begun { read(&path, &bytes)? } else { Read::default() };
-        let cut = bytes.len() as u64 - if begun { read.end } else { bytes.len() as u64 };
-        if !begun {
-            file.set_len(0).and_then(|()| file.write_all(&MAGIC)).map_err(failed)?;
-        } else if cut > 0 {
-            file.set_len(read.end).map_err(failed)?;
-        }
-        file.sync_all().map_err(failed)?;
+        let (length, cut) = match &reader {
+            Some(reader) => (reader.end(), reader.rest()),
+            None => {
+                file.set_len(0).and_then(|()| file.write_all(&MAGIC)).map_err(failed)?;
+                (MAGIC.len() as u64, 0)
+            }
+        };
+        self::cut(&mut file, length).map_err(failed)?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        let length = if begun { read.end } else { MAGIC.len() as u64 };
-        file.seek(SeekFrom::Start(length)).map_err(failed)?;
-        let last = read.entries.last().map_or(ORIGIN, |(_, digest)| *digest);
-        let seq = read.entries.len() as u64;
-        let journal = Self { path, file, seq, last, length, tail: Tail::Clean };
-        Ok(Opened { journal, entries: read.entries, cut })
+        let folder = folder.to_owned();
+        let journal = Self { folder, path, file, head, length, tail: Tail::Clean };
+        Ok(Opened { journal, entries, cut })
+    }
+
+    /// The last entry.
+    pub fn head(&self) -> Head {
+        self.head
     }
 
     /// Appends decisions in order, all of them or none, and returns once they are on the disk.
@@ -165,7 +262,7 @@ impl Journal {
             cut(&mut self.file, self.length).map_err(failed)?;
             self.tail = Tail::Clean;
         }
-        let (mut seq, mut previous) = (self.seq, self.last);
+        let Head { mut seq, hash: mut previous } = self.head;
         let (mut bytes, mut entries) = (Vec::new(), Vec::new());
         for what in records {
             seq += 1;
@@ -183,8 +280,12 @@ impl Journal {
             }
             return Err(failed(error));
         }
-        (self.seq, self.last) = (seq, previous);
+        self.head = Head { seq, hash: previous };
         self.length += bytes.len() as u64;
+        // It is decided. A head that is behind only notices less, and the next one makes it good.
+        if let Err(error) = head::write(&self.folder, self.head) {
+            tracing::warn!(%error, "the journal's head could not be noted");
+        }
         Ok(entries)
     }
 }
@@ -194,52 +295,4 @@ fn cut(file: &mut File, length: u64) -> io::Result<()> {
     file.set_len(length)?;
     file.seek(SeekFrom::Start(length))?;
     file.sync_all()
-}
-
-#[derive(Default)]
-struct Read {
-    entries: Vec<(Entry, Digest)>,
-    /// Where the last good frame ends.
-    end: u64,
-}
-
-fn read(path: &Path, bytes: &[u8]) -> Result<Read, JournalError> {
-    let mut read = Read { entries: Vec::new(), end: MAGIC.len() as u64 };
-    let mut previous = ORIGIN;
-    while (read.end as usize) < bytes.len() {
-        let (offset, seq) = (read.end, read.entries.len() as u64 + 1);
-        let damaged = |what: String| JournalError::Damaged { path: path.into(), offset, seq, what };
-        let rest = &bytes[offset as usize..];
-        let Found::Frame(payload) = frame::find(rest) else {
-            return match entry_after(&rest[1..], seq) {
-                None => Ok(read),
-                Some(later) => Err(damaged(format!(
-                    "its checksum does not fit, and entry {later} follows, so it is no half-written \
-                     tail"
-                ))),
-            };
-        };
-        let entry = frame::decode(payload).map_err(|error| damaged(error.to_string()))?;
-        if entry.seq != seq {
-            return Err(damaged(format!("entry {} stands there", entry.seq)));
-        }
-        if entry.previous != previous {
-            return Err(damaged("the chain of digests is broken there".into()));
-        }
-        previous = Digest::of(payload);
-        read.end += (HEADER + payload.len()) as u64;
-        read.entries.push((entry, previous));
-    }
-    Ok(read)
-}
-
-/// The number of a whole entry anywhere in `bytes` that comes after `seq`: then what is before
-/// it is no half-written tail, since tails are only at the end.
-fn entry_after(bytes: &[u8], seq: u64) -> Option<u64> {
-    (0..bytes.len()).find_map(|at| match frame::find(&bytes[at..]) {
-        Found::Frame(payload) => {
-            frame::decode(payload).ok().map(|entry| entry.seq).filter(|later| *later > seq)
-        }
-        Found::Broken => None,
-    })
 }

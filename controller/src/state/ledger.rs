@@ -1,6 +1,6 @@
 //! The state and its journal together: the only way to decide something.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use tidegate_wire::Digest;
@@ -8,13 +8,14 @@ use tidegate_wire::Digest;
 use super::{Record, State};
 use crate::api::types::AuditEntry;
 use crate::clock;
-use crate::journal::{Entry, Journal, JournalError};
+use crate::journal::{Ending, Entry, Head, Journal, JournalError};
 
 /// State that is never ahead of the journal on the disk.
 ///
 /// Deciders wait for one another and for the disk; readers only wait for the moment in which the
 /// new state takes the old one's place.
 pub struct Ledger {
+    folder: PathBuf,
     journal: Mutex<Journal>,
     state: RwLock<State>,
     audit: RwLock<Vec<AuditEntry>>,
@@ -48,7 +49,29 @@ impl Ledger {
     /// # Errors
     /// [`JournalError`] if it is damaged other than by a torn tail, which is cut and logged.
     pub fn open(folder: &Path) -> Result<Self, JournalError> {
-        let opened = Journal::open(folder)?;
+        Self::replay(folder, Ending::Checked)
+    }
+
+    /// Replays the journal in a folder as it is, whatever its head file says, and journals that.
+    ///
+    /// # Errors
+    /// [`JournalError`] if it is damaged in the middle.
+    pub fn accept(folder: &Path, who: &str, why: &str) -> Result<Self, JournalError> {
+        let named = match crate::journal::verify(folder, None) {
+            Ok(_) => return Self::open(folder),
+            Err(error @ JournalError::Damaged { .. }) => return Err(error),
+            Err(error) => error.to_string(),
+        };
+        let ledger = Self::replay(folder, Ending::Accepted)?;
+        ledger.decide(who, |_, _| {
+            let found = named.split(". ").next().unwrap_or_default().to_owned();
+            Ok::<_, JournalError>(Decided::one(Record::JournalAccepted { found }, why, ()))
+        })?;
+        Ok(ledger)
+    }
+
+    fn replay(folder: &Path, ending: Ending) -> Result<Self, JournalError> {
+        let opened = Journal::open(folder, ending)?;
         if opened.cut > 0 {
             let (bytes, entries) = (opened.cut, opened.entries.len());
             tracing::warn!(
@@ -63,7 +86,9 @@ impl Ledger {
             state.apply(entry);
             audit.push(audited(entry, *hash));
         }
+        tracing::info!(head = %opened.journal.head(), "the journal is whole");
         Ok(Self {
+            folder: folder.to_owned(),
             journal: Mutex::new(opened.journal),
             state: RwLock::new(state),
             audit: RwLock::new(audit),
@@ -101,6 +126,16 @@ impl Ledger {
         Ok(value)
     }
 
+    /// Where the journal lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The last entry. Waits for whoever decides.
+    pub fn head(&self) -> Head {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).head()
+    }
+
     /// At most `limit` entries with numbers above `after`.
     pub fn audit(&self, after: u64, limit: usize) -> Vec<AuditEntry> {
         let audit = self.audit.read().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +144,8 @@ impl Ledger {
     }
 }
 
-fn audited(entry: &Entry, hash: Digest) -> AuditEntry {
+/// An entry as the audit log shows it.
+pub fn audited(entry: &Entry, hash: Digest) -> AuditEntry {
     AuditEntry {
         seq: entry.seq,
         at_ms: entry.at_ms,

@@ -8,6 +8,7 @@ mod ledger;
 mod record;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,16 +17,17 @@ use tidegate_wire::directive::Directive;
 use tidegate_wire::{DeviceId, Digest, Labels, ModelName};
 
 pub use device::{Device, Revoked};
-pub use ledger::{Decided, Ledger};
+pub use ledger::{Decided, Ledger, audited};
 pub use record::{Record, SignedDirective};
+pub use token::Token;
 
 use crate::journal::Entry;
 
 /// Everything that was decided.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
-    /// Operators' names by the SHA-256 of their tokens.
-    pub tokens: BTreeMap<Digest, String>,
+    /// Operators' tokens by the SHA-256 of their secrets, those that are no longer good included.
+    pub tokens: BTreeMap<Digest, Token>,
     /// What lets devices in, by the SHA-256 of its token.
     pub device_tokens: BTreeMap<Digest, DeviceToken>,
     /// The devices that are in.
@@ -113,8 +115,18 @@ impl State {
             Record::DirectivesSigned { directives } => {
                 self.directives.extend(directives.into_iter().map(SignedDirective::into_issued));
             }
-            Record::TokenIssued { name, token } => {
-                self.tokens.insert(token, name);
+            Record::JournalAccepted { .. } => {}
+            Record::TokenIssued { name, token, role, from_ms, expires_ms } => {
+                let (by, issued_ms) = (entry.who.clone(), entry.at_ms);
+                let issued =
+                    Token { name, role, by, issued_ms, from_ms, expires_ms, revoked_ms: None };
+                self.tokens.insert(token, issued);
+            }
+            Record::TokenRevoked { name } => {
+                let of_name = self.tokens.values_mut().filter(|token| token.name == name);
+                for token in of_name.filter(|token| token.revoked_ms.is_none()) {
+                    token.revoked_ms = Some(entry.at_ms);
+                }
             }
             Record::DeviceTokenIssued { token, labels, uses, expires_ms } => {
                 self.device_tokens.insert(token, DeviceToken { labels, uses, expires_ms });

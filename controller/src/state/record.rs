@@ -6,6 +6,7 @@ use tidegate_wire::directive::Directive;
 use tidegate_wire::{DeviceId, Digest, FleetId, Labels, ModelName};
 
 use super::Issued;
+use crate::api::types::ApiRole;
 use crate::authority::IssuedCertificate;
 
 /// One decision. Secrets are not in it, only their SHA-256.
@@ -19,12 +20,28 @@ pub enum Record {
         /// SHA-256 of the signed root metadata.
         root: Digest,
     },
+    /// The journal was taken as it was although its end or its head file was missing.
+    JournalAccepted {
+        /// What was wrong with it.
+        found: String,
+    },
     /// An operator was let in.
     TokenIssued {
         /// The operator's name.
         name: String,
-        /// SHA-256 of the token.
+        /// SHA-256 of the token's secret.
         token: Digest,
+        /// What they may do.
+        role: ApiRole,
+        /// Before which it is not good, Unix milliseconds.
+        from_ms: Option<u64>,
+        /// From which it is not good any more, Unix milliseconds.
+        expires_ms: Option<u64>,
+    },
+    /// An operator was put out.
+    TokenRevoked {
+        /// The operator's name.
+        name: String,
     },
     /// Some devices may enrol.
     DeviceTokenIssued {
@@ -160,7 +177,9 @@ impl Record {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Founded { .. } => "fleet-founded",
+            Self::JournalAccepted { .. } => "journal-accepted",
             Self::TokenIssued { .. } => "token-issued",
+            Self::TokenRevoked { .. } => "token-revoked",
             Self::DeviceTokenIssued { .. } => "device-token-issued",
             Self::DeviceEnrolled { .. } => "device-enrolled",
             Self::CertificateIssued { .. } => "certificate-issued",
@@ -182,7 +201,11 @@ impl Record {
     pub fn line(&self) -> String {
         match self {
             Self::Founded { fleet, .. } => format!("the fleet {fleet} was founded"),
-            Self::TokenIssued { name, .. } => format!("operator {name} was given a token"),
+            Self::JournalAccepted { found } => format!("the journal was accepted although {found}"),
+            Self::TokenIssued { name, role, .. } => {
+                format!("{name} was given a token with the role {role}")
+            }
+            Self::TokenRevoked { name } => format!("the token of {name} was revoked"),
             Self::DeviceTokenIssued { uses, .. } => format!("{uses} devices may enrol"),
             Self::DeviceEnrolled { device, .. } => format!("device {device} enrolled"),
             Self::CertificateIssued { device, .. } => format!("device {device}: new certificate"),

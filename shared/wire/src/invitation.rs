@@ -31,6 +31,11 @@ impl Secret {
     pub fn digest(&self) -> Digest {
         Digest::of(&self.0)
     }
+
+    /// What goes into the `Authorization` header after `Bearer `.
+    pub fn bearer(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.0)
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -102,7 +107,7 @@ impl Pass {
 
     /// What goes into the `Authorization` header after `Bearer `.
     pub fn bearer(&self) -> String {
-        URL_SAFE_NO_PAD.encode(&self.secret.0)
+        self.secret.bearer()
     }
 }
 
