@@ -98,12 +98,16 @@ impl Application {
         let (until, answers) = (Arc::clone(&stop), Arc::clone(&factors));
         let thread = std::thread::spawn(move || {
             let mut client = Client::new(agent);
-            while !until.load(Ordering::Relaxed) {
+            loop {
+                let last = until.load(Ordering::Relaxed);
                 let mut answers = answers.lock().unwrap();
                 match ask(&mut client) {
                     Ok(factor) => answers.push(factor),
                     // Until it has enrolled there is nothing to ask; from then on there always is.
-                    Err(error) => assert!(answers.is_empty(), "{error}"),
+                    Err(error) => assert!(answers.is_empty() && !last, "{error}"),
+                }
+                if last {
+                    return;
                 }
                 drop(answers);
                 std::thread::sleep(Duration::from_millis(10));
