@@ -276,7 +276,7 @@ fn failed(what: String, error: &reqwest::Error) -> UpstreamError {
     if error.is_timeout() {
         detail = "it fell silent".to_string();
     }
-    if let Some(told) = tls::explain(error) {
+    if let Some(told) = tls::explain(error).or_else(|| tls::hung_up(error)) {
         detail = told;
     }
     UpstreamError { what, reason: Reason::Unreachable, status: None, detail }

@@ -390,5 +390,6 @@ fn why(error: &ConnectionError) -> String {
         ConnectionError::MqttState(StateError::Deserialization(cause)) => cause,
         other => other,
     };
-    tls::explain(cause).unwrap_or_else(|| error.to_string())
+    let told = tls::explain(cause).or_else(|| tls::hung_up(cause));
+    told.unwrap_or_else(|| error.to_string())
 }

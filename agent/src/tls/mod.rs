@@ -30,7 +30,7 @@ use tidegate_wire::Digest;
 pub use credentials::Credentials;
 pub(crate) use credentials::pkcs8;
 pub use floor::TimeFloor;
-pub use problem::explain;
+pub use problem::{explain, hung_up};
 pub use verifier::AuthorityMissing;
 
 use verifier::Verifier;

@@ -24,6 +24,23 @@ pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
+/// What a device's controller or broker may mean by hanging up, if `error` or what caused it was that.
+pub fn hung_up(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof) {
+            return Some(
+                "it hung up: it is stopping, or this device was removed or revoked, which \
+                 `tidegate device list` says"
+                    .to_string(),
+            );
+        }
+        next = error.source();
+    }
+    None
+}
+
 fn of(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(error) => of_certificate(error),

@@ -25,3 +25,11 @@ fn nobody_is_believed_without_an_authority() {
     let junk = client(&Authority::Known(vec![vec![1, 2, 3]]), None, &TimeFloor::default());
     assert!(matches!(junk, Err(TlsError::Authority(_))));
 }
+
+#[test]
+fn hanging_up_is_told_as_what_it_may_mean() {
+    let eof = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "peer closed connection");
+    assert!(hung_up(&eof).unwrap().contains("revoked"));
+    assert_eq!(explain(&eof), None);
+    assert_eq!(hung_up(&std::io::Error::from(std::io::ErrorKind::ConnectionRefused)), None);
+}

@@ -7,9 +7,15 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Memory that sled may use for its cache. Everything hot is in our own memory.
 const CACHE_BYTES: u64 = 16 << 20;
+
+/// How long the lock of a database that was closed may linger: sled's own threads hold it for a moment
+/// longer than its last handle. Nobody else can have it, since the data folder has a lock of its own.
+const LOCK_LINGERS: Duration = Duration::from_secs(2);
 
 /// Why there is no database at all.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +70,26 @@ fn is_damage(error: &sled::Error) -> bool {
     }
 }
 
+/// Opens it, waiting for the lock that a former handle may leave behind.
 fn attempt(folder: &Path) -> sled::Result<sled::Db> {
+    let begun = Instant::now();
+    loop {
+        match attempt_once(folder) {
+            Err(sled::Error::Io(error)) if is_locked(&error) && begun.elapsed() < LOCK_LINGERS => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// sled wraps the system's error into a text.
+fn is_locked(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.to_string().starts_with("could not acquire lock")
+}
+
+fn attempt_once(folder: &Path) -> sled::Result<sled::Db> {
     // We flush ourselves, before anything is acknowledged.
     let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     // Sled panics on some kinds of damage instead of saying so.

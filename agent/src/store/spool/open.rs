@@ -7,11 +7,17 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The cache's bytes: the newest reports, which are read again once, when they are sent.
 const CACHE_BYTES: u64 = 1 << 20;
 /// How often what was *removed* gets to the disk, milliseconds. Additions are flushed by hand.
 const FLUSH_EVERY_MS: u64 = 5_000;
+
+/// How long the lock of a database that was closed may linger: sled's own threads hold it for a moment
+/// longer than its last handle. Nobody else can have it, since the data folder has a lock of its own.
+const LOCK_LINGERS: Duration = Duration::from_secs(2);
 
 /// A database, and how it had to be repaired.
 #[derive(Debug)]
@@ -58,8 +64,27 @@ pub(super) fn open(folder: &Path) -> sled::Result<Opened> {
     Ok(Opened { db: attempt(folder)?, repair: Some(Repair::PutAside(aside)) })
 }
 
-/// sled panics on some kinds of damage instead of saying so.
+/// Opens it, waiting for the lock that a former handle may leave behind.
 fn attempt(folder: &Path) -> sled::Result<sled::Db> {
+    let begun = Instant::now();
+    loop {
+        match attempt_once(folder) {
+            Err(sled::Error::Io(error)) if is_locked(&error) && begun.elapsed() < LOCK_LINGERS => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// sled wraps the system's error into a text.
+fn is_locked(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.to_string().starts_with("could not acquire lock")
+}
+
+/// sled panics on some kinds of damage instead of saying so.
+fn attempt_once(folder: &Path) -> sled::Result<sled::Db> {
     let config = sled::Config::new()
         .path(folder)
         .mode(sled::Mode::LowSpace)

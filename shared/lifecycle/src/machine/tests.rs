@@ -364,6 +364,13 @@ impl Device {
         assert_revoked_never_runs(&self.machine, effects, &self.limits);
     }
 
+    fn has_committed(&self) -> bool {
+        let record = self.machine.record();
+        [SlotId::A, SlotId::B]
+            .into_iter()
+            .any(|slot| matches!(record.slot(slot), Slot::Committed(_)))
+    }
+
     fn restart(&mut self) {
         let stored = [self.places[0].as_deref(), self.places[1].as_deref()];
         // A first write that tears leaves nothing whole, and nothing was lost by it.
@@ -392,9 +399,9 @@ impl Device {
             }
         }
         // Rot and publishers take models away whatever the machine does; until then there always is
-        // one.
+        // one. A candidate that answers because nothing else is left has not proved itself yet.
         let taken = matches!(action, Action::Step(Event::ActiveFailed(_) | Event::Limited(_)));
-        self.was_committed &= !taken || self.machine.active().is_some();
+        self.was_committed &= !taken || (self.machine.active().is_some() && self.has_committed());
         self.was_committed |= self.machine.state() == State::Committed;
         if self.was_committed {
             assert!(self.machine.active().is_some(), "runnable-model");
