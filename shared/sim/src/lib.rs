@@ -1,0 +1,1 @@
+//! A whole fleet in one process under virtual time, with faults.
