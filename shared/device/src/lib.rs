@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod device;
 mod effect;
+pub mod fetch;
 mod input;
 mod settings;
 
