@@ -11,11 +11,13 @@
 //! - Names (created, renamed, linked, removed) are certain after [`Disk::sync_folder`] of the folder
 //!   that holds them; before it, each change may be there or not.
 //!
-//! It deliberately has no implementation for real files: those are in the shells.
+//! [`memory::MemoryDisk`] is such a disk for tests and simulations. It deliberately has no
+//! implementation for real files: those are in the shells.
 #![no_std]
 
 extern crate alloc;
 
+pub mod memory;
 mod whole;
 
 use alloc::string::{String, ToString};
@@ -99,6 +101,56 @@ pub trait Disk {
     /// [`DiskError`], [`Fault::Missing`] if there is no such file.
     fn remove(&self, name: &str) -> Result<(), DiskError>;
 }
+
+macro_rules! as_what_it_leads_to {
+    ($($pointer:ty),+) => {$(
+        impl<D: Disk + ?Sized> Disk for $pointer {
+            fn length(&self, name: &str) -> Result<Option<u64>, DiskError> {
+                (**self).length(name)
+            }
+            fn read_at(
+                &self,
+                name: &str,
+                offset: u64,
+                into: &mut [u8],
+            ) -> Result<usize, DiskError> {
+                (**self).read_at(name, offset, into)
+            }
+            fn list(&self, folder: &str) -> Result<Vec<String>, DiskError> {
+                (**self).list(folder)
+            }
+            fn create(&self, name: &str, access: Access) -> Result<(), DiskError> {
+                (**self).create(name, access)
+            }
+            fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+                (**self).write_at(name, offset, bytes)
+            }
+            fn truncate(&self, name: &str, length: u64) -> Result<(), DiskError> {
+                (**self).truncate(name, length)
+            }
+            fn sync(&self, name: &str) -> Result<(), DiskError> {
+                (**self).sync(name)
+            }
+            fn make_folder(&self, folder: &str) -> Result<(), DiskError> {
+                (**self).make_folder(folder)
+            }
+            fn sync_folder(&self, folder: &str) -> Result<(), DiskError> {
+                (**self).sync_folder(folder)
+            }
+            fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+                (**self).rename(from, to)
+            }
+            fn link(&self, from: &str, to: &str) -> Result<(), DiskError> {
+                (**self).link(from, to)
+            }
+            fn remove(&self, name: &str) -> Result<(), DiskError> {
+                (**self).remove(name)
+            }
+        }
+    )+};
+}
+
+as_what_it_leads_to!(&D, alloc::rc::Rc<D>, alloc::sync::Arc<D>);
 
 /// Who may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

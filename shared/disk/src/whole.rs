@@ -81,6 +81,6 @@ pub fn make_folder<D: Disk + ?Sized>(disk: &D, folder: &str) -> Result<(), DiskE
     Ok(())
 }
 
-fn folder_of(name: &str) -> &str {
+pub(crate) fn folder_of(name: &str) -> &str {
     name.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
