@@ -34,8 +34,8 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::door::Guests;
+use crate::ledger::Ledger;
 use crate::rejections::{Rejection, Rejections};
-use crate::state::Ledger;
 
 /// The user name and client id of the controller's own session. No device id may be this, since
 /// those start with a letter or digit.

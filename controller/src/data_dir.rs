@@ -33,7 +33,8 @@ use crate::client::DEFAULT_URL;
 use crate::clock;
 use crate::journal::JournalError;
 use crate::keys::{self, KeyFileError};
-use crate::state::{Decided, Ledger, Record};
+use crate::ledger::{Decided, Ledger};
+use crate::state::Record;
 
 /// Why a folder cannot be founded or used.
 #[derive(Debug, thiserror::Error)]

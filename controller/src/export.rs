@@ -7,7 +7,7 @@ use tidegate_wire::Digest;
 
 use crate::api::types::AuditRecord;
 use crate::journal::{Chain, Head, Stored};
-use crate::state::audited;
+use crate::ledger::audited;
 
 /// Why an export does not show a whole journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -17,9 +17,9 @@ use tidegate_wire::{DeviceId, FleetId};
 use tokio::sync::mpsc;
 
 use crate::clock;
+use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::rejections::{Rejection, Rejections};
-use crate::state::Ledger;
 use crate::telemetry::Telemetry;
 
 /// The most messages of one commit: enough to share the cost of a flush, few enough that the
@@ -95,7 +95,9 @@ impl Ingest {
                     acks.add(&report);
                     reports.push(report);
                 }
-                Ok(Said::Status(status)) => self.telemetry.hear(status, clock::now_ms()),
+                Ok(Said::Status(status)) => {
+                    self.telemetry.hear(status, clock::now_ms(), &self.ledger.state());
+                }
                 Ok(Said::Nothing) => {}
                 Err(rejection) => self.refuse(&publish, rejection),
             }

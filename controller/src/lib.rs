@@ -24,12 +24,12 @@ mod full_disk;
 pub mod ingest;
 pub mod journal;
 pub mod keys;
+pub mod ledger;
 pub mod link;
 pub mod planner;
 pub mod rejections;
 pub mod release;
 pub mod server;
-pub mod state;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
@@ -37,3 +37,4 @@ mod testing;
 pub use config::{BrokerConfig, ServeConfig};
 pub use data_dir::{Founded, initialise};
 pub use server::{ServeError, Server};
+pub use tidegate_control::state;

@@ -19,9 +19,10 @@ use crate::api::types::{DecisionView, RolloutCommand, RolloutStart};
 use crate::clock;
 use crate::expiry::{Expiries, Told};
 use crate::journal::JournalError;
+use crate::ledger::{Decided, Ledger};
 use crate::link::{Announcements, Link};
 use crate::release::Releases;
-use crate::state::{Decided, Issued, Ledger, Record, SignedDirective, State};
+use crate::state::{Issued, Record, SignedDirective, State};
 use crate::telemetry::Telemetry;
 
 /// The planner's name in the audit log.

@@ -25,11 +25,11 @@ use crate::expiry::{Expiries, Expiry, Renewal};
 use crate::external::External;
 use crate::ingest::Ingest;
 use crate::journal::JournalError;
+use crate::ledger::Ledger;
 use crate::link::{Link, Target};
 use crate::planner::Planner;
 use crate::rejections::Rejections;
 use crate::release::{Lifetimes, ReleaseError, Releases};
-use crate::state::Ledger;
 use crate::telemetry::{DatabaseError, Telemetry};
 
 /// Messages that wait for telemetry; more wait in the broker.

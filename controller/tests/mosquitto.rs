@@ -13,7 +13,7 @@ use rumqttc::mqttbytes::v5::{Packet, PubAckReason};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, PublishOptions};
 use tidegate_agent::tls::{Authority, Credentials};
 use tidegate_controller::api::types::{DeviceTokenRequest, RevokeDevice};
-use tidegate_controller::authority::{Authority as FleetAuthority, IssuedCertificate};
+use tidegate_controller::authority::{Authority as FleetAuthority, IssuedCertificate, issue};
 use tidegate_controller::cli::trust;
 use tidegate_controller::client::Client;
 use tidegate_controller::demo::Mosquitto;
@@ -213,8 +213,8 @@ async fn only_a_certificate_of_the_fleet_leads_in_and_under_its_own_name() {
     let elsewhere = tempfile::tempdir().unwrap();
     let other = FleetAuthority::open(elsewhere.path(), &fleet(), now).unwrap();
     let own = FleetAuthority::open(&world.dir.path().join("data/ca"), &fleet(), now).unwrap();
-    let later = IssuedCertificate::new(now, now + 1000);
-    let expired = IssuedCertificate::new(now - 9000, now - 10);
+    let later = issue(now, now + 1000);
+    let expired = issue(now - 9000, now - 10);
     let wrong: [(&str, Option<Credentials>); 3] = [
         ("no certificate", None),
         ("another authority's", Some(of(&other, &later))),

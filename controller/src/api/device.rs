@@ -17,8 +17,9 @@ use super::types::{
     DeviceDetail, DeviceList, DeviceModel, DeviceSummary, RejectedCount, ReportCounts,
     RevokeDevice, RevokedView, Served, TransitionView,
 };
+use crate::ledger::Decided;
 use crate::rejections::Rejection;
-use crate::state::{Decided, Device, Record, Revoked, State as Decisions};
+use crate::state::{Device, Record, Revoked, State as Decisions};
 use crate::telemetry::Known;
 
 /// `GET /v1/devices`.

@@ -19,9 +19,10 @@ use super::auth::Operator;
 use super::error::{ApiError, Body};
 use super::types::{DeviceTokenRequest, IssuedToken};
 use super::{App, Told};
-use crate::authority::{IssuedCertificate, read_request};
+use crate::authority::{self, IssuedCertificate, read_request};
 use crate::clock;
-use crate::state::{Decided, DeviceToken, Record, State as Decisions};
+use crate::ledger::Decided;
+use crate::state::{DeviceToken, Record, State as Decisions};
 
 /// The most devices of one token, and the longest that it may last: ten years of seconds.
 const USES_MAX: u32 = 1_000_000;
@@ -114,7 +115,7 @@ fn admit(
             );
             Err(ApiError::new(StatusCode::CONFLICT, text))
         }
-        None => enter(state, now_ms, request, IssuedCertificate::new(now, now + seconds)),
+        None => enter(state, now_ms, request, authority::issue(now, now + seconds)),
     }
 }
 
@@ -130,7 +131,7 @@ fn renew(
     if let Some(last) = last.filter(recent) {
         return Decided::nothing(last.clone());
     }
-    let certificate = IssuedCertificate::new(now, now + seconds);
+    let certificate = authority::issue(now, now + seconds);
     let record =
         Record::CertificateIssued { device: device.clone(), certificate: certificate.clone() };
     Decided::one(record, "its certificate is renewed", certificate)

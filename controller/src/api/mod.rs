@@ -39,11 +39,11 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::door::Guests;
 use crate::expiry::Expiries;
+use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::planner::Planner;
 use crate::rejections::Rejections;
 use crate::release::Releases;
-use crate::state::Ledger;
 use crate::telemetry::Telemetry;
 
 /// The most bytes of a body that is read into memory: targets metadata has 1 MiB at most.

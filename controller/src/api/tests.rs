@@ -11,7 +11,8 @@ use tidegate_rollout::{RolloutId, WaveRecord};
 
 use super::types::*;
 use crate::journal::JournalError;
-use crate::state::{Decided, Ledger, Record};
+use crate::ledger::{Decided, Ledger};
+use crate::state::Record;
 use crate::testing::{Fleet, PATIENCE, Session, report};
 use crate::{BrokerConfig, ServeConfig, ServeError, Server};
 

@@ -13,7 +13,8 @@ use super::types::{
     IssuedToken, TokenList, TokenRequest, TokenRevocation, TokenRevoked, TokenView,
 };
 use crate::clock;
-use crate::state::{Decided, Token, token};
+use crate::ledger::Decided;
+use crate::state::{Token, token};
 
 /// `POST /v1/tokens`.
 pub(super) async fn create(

@@ -10,6 +10,7 @@ mod trust;
 pub use access::*;
 
 use serde::{Deserialize, Serialize};
+pub use tidegate_control::books::ReportCounts;
 use tidegate_wire::directive::Directive;
 use tidegate_wire::{
     ArtifactRef, DeviceId, Digest, FleetId, Generation, Labels, ModelName, Reason, State, Version,
@@ -68,23 +69,6 @@ pub struct FleetSummary {
     /// What must be done soon, for people.
     #[serde(default)]
     pub warnings: Vec<String>,
-}
-
-/// What became of reports, over the life of the telemetry store.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReportCounts {
-    /// Stored, each counted once.
-    pub received: u64,
-    /// Arrived again after they were stored; not counted twice.
-    pub duplicates: u64,
-    /// Dropped by devices whose spool was full, as the devices themselves count.
-    pub lost: u64,
-    /// Not a report of the device whose topic they came on, or not decodable.
-    pub refused: u64,
-    /// Inferences answered, as reported.
-    pub rows: u64,
-    /// Inferences that failed in the engine, as reported.
-    pub errors: u64,
 }
 
 /// `GET /v1/models`.

@@ -9,7 +9,7 @@ use rcgen::{
     RevokedCertParams, SerialNumber, SignatureAlgorithm,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, ServerName};
-use serde::{Deserialize, Serialize};
+use tidegate_control::certificate::IssuedCertificate;
 use tidegate_wire::DeviceId;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
@@ -25,29 +25,9 @@ const AUTHORITY_SECONDS: u64 = 20 * 365 * DAY;
 /// Devices' certificates count from a little before they were made: clocks differ.
 const BACKDATED_SECONDS: u64 = 3600;
 
-/// Bytes of a serial number: enough that random ones never meet.
-const SERIAL_LEN: usize = 16;
-
-/// One certificate of a device, as it stands in the journal: enough to make it again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IssuedCertificate {
-    /// Its serial number, unique in the fleet.
-    #[serde(with = "serde_bytes")]
-    pub serial: Vec<u8>,
-    /// When it was issued, Unix seconds.
-    pub issued: u64,
-    /// When it expires, Unix seconds.
-    pub expires: u64,
-}
-
-impl IssuedCertificate {
-    /// One with a serial number that no other has.
-    pub fn new(issued: u64, expires: u64) -> Self {
-        let mut serial = clock::random::<SERIAL_LEN>();
-        // A positive number that has the same length in DER, whoever encodes it.
-        serial[0] = (serial[0] & 0x7f) | 0x40;
-        Self { serial: serial.to_vec(), issued, expires }
-    }
+/// A certificate with a serial number that no other has; times in Unix seconds.
+pub fn issue(issued: u64, expires: u64) -> IssuedCertificate {
+    IssuedCertificate::new(clock::random(), issued, expires)
 }
 
 pub(super) fn new_key() -> Result<KeyPair, AuthorityError> {
@@ -59,7 +39,7 @@ pub(super) fn authority(
     fleet: &tidegate_wire::FleetId,
     now: u64,
 ) -> Result<CertificateParams, AuthorityError> {
-    let issued = IssuedCertificate::new(0, now + AUTHORITY_SECONDS);
+    let issued = issue(0, now + AUTHORITY_SECONDS);
     let mut params = params("Tidegate fleet authority", &issued)?;
     params.distinguished_name.push(DnType::OrganizationName, fleet.as_str());
     // It signs what devices and servers show, and nothing that signs further.
@@ -70,7 +50,7 @@ pub(super) fn authority(
 
 /// What a server shows. It counts since ever: a device whose clock is not set yet must get in.
 pub(super) fn server(names: &[String], until: u64) -> Result<CertificateParams, AuthorityError> {
-    let mut params = params("Tidegate controller", &IssuedCertificate::new(0, until))?;
+    let mut params = params("Tidegate controller", &issue(0, until))?;
     let names = sorted(names);
     if let Some(name) = names.iter().find(|name| !is_name(name)) {
         return Err(AuthorityError::Name { name: name.clone() });

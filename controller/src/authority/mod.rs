@@ -27,10 +27,11 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use tidegate_wire::{DeviceId, Digest, FleetId};
 
-pub use certificate::IssuedCertificate;
+pub use certificate::issue;
 pub(crate) use certificate::{is_name, read_request, read_shown};
 pub(crate) use file::read_certificates;
 pub use presented::Presented;
+pub use tidegate_control::certificate::IssuedCertificate;
 
 use crate::broker::CONTROLLER;
 use crate::data_dir::DataDirError;
@@ -203,7 +204,7 @@ impl Authority {
     pub fn controller(&self, now: u64, days: u32) -> Result<Shown, AuthorityError> {
         let wanted = Wanted { file: "controller", names: &[], seconds: u64::from(days) * DAY };
         self.shown(&wanted, now, |until| {
-            certificate::client(CONTROLLER, &IssuedCertificate::new(now, until))
+            certificate::client(CONTROLLER, &certificate::issue(now, until))
         })
     }
 

@@ -98,7 +98,7 @@ fn a_device_is_read_from_its_certificate_and_from_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let authority = open(dir.path()).unwrap();
     let device: DeviceId = "pi-1".parse().unwrap();
-    let issued = IssuedCertificate::new(NOW, NOW + 90 * DAY);
+    let issued = issue(NOW, NOW + 90 * DAY);
     let der = authority.device(&device, &[7; 32], &issued).unwrap();
     assert_eq!(read_shown(&der.clone().into()), Some((device.clone(), issued.serial.clone())));
     let again = authority.device(&device, &[7; 32], &issued).unwrap();

@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::data_dir::DataDir;
 use crate::export::{self, Check};
 use crate::journal::{self, Head, Reader};
-use crate::state::Ledger;
+use crate::ledger::Ledger;
 use crate::state::token::LOCAL;
 
 /// Entries asked for at once.

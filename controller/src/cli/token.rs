@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use tidegate_wire::invitation::Pass;
 
 use super::connection::{Connection, pass_in};
@@ -16,8 +16,8 @@ use crate::api::types::{
 use crate::client::DEFAULT_URL;
 use crate::clock;
 use crate::data_dir::{ADMIN_TOKEN, DataDir, DataDirError};
+use crate::ledger::{Decided, Ledger};
 use crate::state::token::{self, LOCAL, TokenError};
-use crate::state::{Decided, Ledger};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,7 +68,7 @@ struct Create {
     name: String,
     /// What it allows.
     #[arg(long)]
-    role: ApiRole,
+    role: Role,
     /// How long it is good for; without it until it is revoked.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     expires: Option<Duration>,
@@ -78,6 +78,30 @@ struct Create {
     /// Why, for the audit log.
     #[arg(long, value_name = "TEXT")]
     why: String,
+}
+
+/// A role as it is given.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Role {
+    /// Looks at everything but tokens; changes nothing.
+    Viewer,
+    /// Also starts and stops rollouts, lets devices in and puts them out.
+    Operator,
+    /// A viewer that also uploads and releases models. The signatures are the publishers' keys'.
+    Publisher,
+    /// Everything, tokens and keys of trust included.
+    Admin,
+}
+
+impl From<Role> for ApiRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Viewer => Self::Viewer,
+            Role::Operator => Self::Operator,
+            Role::Publisher => Self::Publisher,
+            Role::Admin => Self::Admin,
+        }
+    }
 }
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
@@ -113,6 +137,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 async fn create(connection: &Connection, create: Create) -> anyhow::Result<()> {
     let Create { name, role, expires, from: from_ms, why } = create;
+    let role = ApiRole::from(role);
     let expires_seconds = expires.map(|expires| expires.as_secs());
     let request = TokenRequest { name, role, from_ms, expires_seconds, why };
     let issued =

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::ShownCertificate;
 use super::bucket::Bucket;
 use crate::clock;
-use crate::state::Ledger;
+use crate::ledger::Ledger;
 
 /// Connections of one device at a time, MQTT and HTTPS each: one session, or a download for each
 /// model, and some whose end has not been noticed yet. Beyond, the oldest is cut.

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::authority::{Authority, IssuedCertificate};
+use crate::authority::{self, Authority, IssuedCertificate};
 use crate::clock;
 use crate::testing::{Fleet, Member, Session, fleet_id, http, mqtt};
 
@@ -32,7 +32,7 @@ fn wrong(fleet: &Fleet, pi: &Member) -> Vec<(&'static str, Option<Credentials>)>
     let (own, other) = (authority(&fleet.dir.path().join("ca")), authority(elsewhere.path()));
     let genuine = issued_to(fleet, pi);
     let expired = IssuedCertificate { expires: now - 10, ..genuine.clone() };
-    let unknown = IssuedCertificate::new(now, now + 1000);
+    let unknown = authority::issue(now, now + 1000);
     let server = own.server(&["localhost".into()], now, 1).unwrap();
     let key = std::fs::read(fleet.dir.path().join("ca/server.key")).unwrap();
     let key = rustls::pki_types::pem::PemObject::from_pem_slice(&key);

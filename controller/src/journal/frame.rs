@@ -4,12 +4,11 @@
 //! [`Entry`] in deterministic CBOR; its SHA-256 is what the next entry holds as `previous`.
 
 use crc::{CRC_32_ISCSI, Crc};
-use serde::{Deserialize, Serialize};
+use tidegate_control::Entry;
 use tidegate_wire::Digest;
 use tidegate_wire::codec::{self, DecodeError};
 
 use super::JournalError;
-use crate::state::Record;
 
 /// The most bytes of one payload: a rollout with its signed directive has at most 300 KB.
 pub(super) const PAYLOAD_MAX: usize = 1 << 20;
@@ -18,23 +17,6 @@ pub(super) const PAYLOAD_MAX: usize = 1 << 20;
 pub(super) const HEADER: usize = 8;
 
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
-
-/// One decision: what, by whom, why and when.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// From 1, without gaps.
-    pub seq: u64,
-    /// Unix milliseconds.
-    pub at_ms: u64,
-    /// Who: an operator's token by name, a device's id, or `planner`.
-    pub who: String,
-    /// In their words; may be empty.
-    pub why: String,
-    /// SHA-256 of the previous entry's payload; of the first one, zeros.
-    pub previous: Digest,
-    /// What was decided.
-    pub what: Record,
-}
 
 /// What a journal's first entry holds as `previous`.
 pub(super) const ORIGIN: Digest = Digest([0; 32]);

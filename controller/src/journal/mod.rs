@@ -23,10 +23,10 @@ use std::path::{Path, PathBuf};
 
 use tidegate_wire::Digest;
 
-pub use frame::Entry;
 use frame::PAYLOAD_MAX;
 pub use head::Head;
 pub use reader::{Chain, Reader, Stored};
+pub use tidegate_control::Entry;
 use verify::HeadCheck;
 pub use verify::{Verified, verify};
 

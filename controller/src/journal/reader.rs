@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tidegate_wire::Digest;
 
-use super::frame::{self, Entry, Found, HEADER, PAYLOAD_MAX};
-use super::{FILE, Head, JournalError, MAGIC};
+use super::frame::{self, Found, HEADER, PAYLOAD_MAX};
+use super::{Entry, FILE, Head, JournalError, MAGIC};
 
 /// One entry as it stands in the file.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,8 @@ use super::present::{Present, Waiting, content};
 use super::{ReleaseError, Releases};
 use crate::api::types::{PendingRelease, Signatures, TargetsPosted, TargetsPublished};
 use crate::journal::JournalError;
-use crate::state::{Decided, Record};
+use crate::ledger::Decided;
+use crate::state::Record;
 
 impl Releases {
     /// Takes targets metadata that one publisher or more signed: publishes it once there are enough

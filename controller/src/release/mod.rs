@@ -29,7 +29,7 @@ use crate::api::types::KeyLabel;
 use crate::blobs::Blobs;
 use crate::data_dir::{DataDir, DataDirError, OnlineKeys};
 use crate::journal::JournalError;
-use crate::state::Ledger;
+use crate::ledger::Ledger;
 pub use artifacts::ManifestError;
 pub use expiries::offline;
 pub use names::{KeyNames, NamesError};

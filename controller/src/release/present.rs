@@ -10,7 +10,7 @@ use tidegate_wire::Digest;
 use super::ReleaseError;
 use super::store::Files;
 use crate::data_dir::{DataDir, OnlineKeys};
-use crate::state::Ledger;
+use crate::ledger::Ledger;
 
 /// Everything that a publication may replace, at once.
 #[derive(Clone)]

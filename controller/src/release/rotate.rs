@@ -17,7 +17,8 @@ use crate::api::types::RootPublished;
 use crate::clock;
 use crate::data_dir::OnlineKeys;
 use crate::journal::JournalError;
-use crate::state::{Decided, Record};
+use crate::ledger::Decided;
+use crate::state::Record;
 
 impl Releases {
     /// Takes the next root, if thresholds of the old and of the new root keys signed it and the keys

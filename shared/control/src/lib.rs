@@ -1,5 +1,18 @@
 //! The controller's decisions: what was decided, what devices reported, and what follows from both.
 //! No clock, no socket, no task: those are the shell's.
+//!
+//! - [`state`]: what was decided, a fold over the journal's entries.
+//! - [`books`]: what devices reported, each report counted once.
 #![no_std]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod access;
+pub mod books;
+pub mod certificate;
+mod entry;
+pub mod state;
+
+pub use entry::Entry;

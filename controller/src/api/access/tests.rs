@@ -9,7 +9,8 @@ use super::*;
 use crate::api::routes;
 use crate::api::types::*;
 use crate::journal::JournalError;
-use crate::state::{Decided, Ledger, Record};
+use crate::ledger::{Decided, Ledger};
+use crate::state::Record;
 use crate::testing::{Fleet, found};
 
 /// What may be done with a route, as `METHOD path: who`. Whoever changes the table changes this too.

@@ -7,7 +7,7 @@ use tidegate_wire::invitation::Secret;
 
 use super::*;
 use crate::api::types::{AuditPage, DeviceList};
-use crate::authority::read_shown;
+use crate::authority::{self, read_shown};
 use crate::testing::{Fleet, Newcomer, Session};
 
 fn text(body: &[u8]) -> String {
@@ -155,7 +155,7 @@ async fn a_device_that_is_known_renews_its_certificate_without_an_invitation() {
 #[test]
 fn who_asks_without_end_gets_the_same_certificate_and_fills_no_journal() {
     let id = "pi-1".parse().unwrap();
-    let last = IssuedCertificate::new(1_000, 2_000);
+    let last = authority::issue(1_000, 2_000);
     let renewed = |now| renew(&id, Some(&last), now, 1_000);
     for now in [0, 1_000, 1_100] {
         let decided = renewed(now);

@@ -1,10 +1,13 @@
 //! Devices that are in, and those that were shut out.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use tidegate_wire::{DeviceId, Labels};
 
 use super::{Barred, State};
-use crate::authority::IssuedCertificate;
-use crate::journal::Entry;
+use crate::Entry;
+use crate::certificate::IssuedCertificate;
 
 /// A device that is in.
 #[derive(Debug, Clone, PartialEq, Eq)]

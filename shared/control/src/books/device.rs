@@ -1,6 +1,10 @@
 //! What is known of one device from what it said.
 
-use std::ops::RangeInclusive;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use tidegate_drift::LatencySummary;

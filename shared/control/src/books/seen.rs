@@ -1,5 +1,7 @@
 //! Which reports of one spool have been stored: each is counted once, however often it arrives.
 
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 /// Gaps that are remembered per spool. An agent sends in order, so there is seldom more than one; a
@@ -67,7 +69,8 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use alloc::collections::BTreeSet;
+    use alloc::vec;
 
     #[test]
     fn each_number_is_fresh_once_in_any_order() {

@@ -4,24 +4,25 @@
 //! state. It asks for no clock and does no IO.
 
 mod device;
-mod ledger;
 mod record;
 #[cfg(test)]
 mod tests;
 pub mod token;
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use tidegate_rollout::{Rollout, RolloutId};
 use tidegate_wire::directive::Directive;
 use tidegate_wire::{DeviceId, Digest, Labels, ModelName};
 
 pub use device::{Device, Revoked};
-pub use ledger::{Decided, Ledger, audited};
 pub use record::{Record, SignedDirective};
 pub use token::Token;
 
-use crate::journal::Entry;
+use crate::Entry;
 
 /// Everything that was decided.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use tidegate_wire::Digest;
 
-use super::{Record, State};
 use crate::api::types::AuditEntry;
 use crate::clock;
 use crate::journal::{Ending, Entry, Head, Journal, JournalError};
+use crate::state::{Record, State};
 
 /// State that is never ahead of the journal on the disk.
 ///
@@ -154,5 +154,45 @@ pub fn audited(entry: &Entry, hash: Digest) -> AuditEntry {
         what: entry.what.line(),
         why: entry.why.clone(),
         hash,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::ApiRole;
+    use crate::authority;
+
+    fn token(name: &str) -> Record {
+        let (name, token) = (name.to_owned(), Digest::of(name.as_bytes()));
+        Record::TokenIssued { name, token, role: ApiRole::Viewer, from_ms: None, expires_ms: None }
+    }
+
+    fn enrolled(name: &str) -> Record {
+        Record::DeviceEnrolled {
+            device: name.parse().unwrap(),
+            labels: Default::default(),
+            public_key: name.as_bytes().to_vec(),
+            certificate: authority::issue(0, 100),
+            agent: "0.1.0".into(),
+            token: Digest::of(b"token"),
+        }
+    }
+
+    #[test]
+    fn the_same_journal_always_gives_the_same_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        for record in [token("berta"), enrolled("a"), enrolled("b")] {
+            let decided = |_: &State, _| Ok::<_, JournalError>(Decided::one(record, "w", ()));
+            ledger.decide("anna", decided).unwrap();
+        }
+        let before = ledger.state().clone();
+        let audit = ledger.audit(1, 10);
+        assert_eq!(audit.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [2, 3]);
+        drop(ledger);
+        let again = Ledger::open(dir.path()).unwrap();
+        assert_eq!(*again.state(), before);
+        assert_eq!(again.audit(1, 10), audit);
     }
 }

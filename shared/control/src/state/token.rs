@@ -4,10 +4,14 @@
 //! make it dear to try the passwords that people think of, and here there are 2^256 to try, all
 //! equally likely.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use tidegate_wire::Digest;
 
 use super::{Record, State};
-use crate::api::types::{ApiRole, TokenRequest, TokenState};
+use crate::access::{ApiRole, TokenRequest, TokenState};
 
 /// The longest name of an operator.
 const NAME_MAX: usize = 64;
@@ -154,7 +158,9 @@ pub fn revoke(state: &State, now_ms: u64, name: &str) -> Result<(Record, Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Entry;
+    use std::format;
+
+    use crate::Entry;
 
     fn wish(name: &str, role: ApiRole, expires_seconds: Option<u64>) -> TokenRequest {
         TokenRequest { name: name.into(), role, from_ms: None, expires_seconds, why: "".into() }

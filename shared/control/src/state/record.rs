@@ -1,13 +1,19 @@
 //! What can be decided.
 
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 use tidegate_rollout::{Rollout, RolloutId};
 use tidegate_wire::directive::Directive;
 use tidegate_wire::{DeviceId, Digest, FleetId, Labels, ModelName};
 
 use super::Issued;
-use crate::api::types::ApiRole;
-use crate::authority::IssuedCertificate;
+use crate::access::ApiRole;
+use crate::certificate::IssuedCertificate;
 
 /// One decision. Secrets are not in it, only their SHA-256.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

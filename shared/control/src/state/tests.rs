@@ -1,5 +1,8 @@
+use std::borrow::ToOwned;
+use std::boxed::Box;
+
 use super::*;
-use crate::authority::IssuedCertificate;
+use crate::certificate::IssuedCertificate;
 use tidegate_rollout::Act;
 use tidegate_rollout::{ArtifactFacts, Known, Policy, Start, cancel, start};
 use tidegate_wire::{ArtifactRef, Generation};
@@ -148,24 +151,4 @@ fn the_newest_rollout_and_directive_of_a_model_count() {
     assert_eq!(state.latest(&cancelled.model).unwrap().rollout.id, RolloutId(2));
     assert_eq!(state.latest_rollouts().len(), 1);
     assert_eq!(state.directives[&cancelled.model].directive.generation, Generation(4));
-}
-
-#[test]
-fn the_same_journal_always_gives_the_same_state() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(dir.path()).unwrap();
-    let records =
-        [device_token(5), enrolled("a"), Record::RolloutStarted { rollout: Box::new(rollout(1)) }];
-    for record in records {
-        let decided =
-            |_: &State, _| Ok::<_, crate::journal::JournalError>(Decided::one(record, "w", ()));
-        ledger.decide("anna", decided).unwrap();
-    }
-    let before = ledger.state().clone();
-    let audit = ledger.audit(1, 10);
-    assert_eq!(audit.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [2, 3]);
-    drop(ledger);
-    let again = Ledger::open(dir.path()).unwrap();
-    assert_eq!(*again.state(), before);
-    assert_eq!(again.audit(1, 10), audit);
 }

@@ -1,6 +1,9 @@
 //! What reports say about a rollout: windows of the new artifact, and of the old one on devices
 //! that still have it, merged by addition.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 use tidegate_drift::{DriftConfig, NumericTotal, Verdict};
 use tidegate_rollout::{Evidence, Group, Inputs, Rollout};
