@@ -29,6 +29,11 @@ pub use whole::{make_folder, read, remove, replace};
 ///
 /// An operation that fails may have been done in part, as after a power cut.
 pub trait Disk {
+    /// A name as people know it: with its whole path, where there is one.
+    fn place(&self, name: &str) -> String {
+        name.to_string()
+    }
+
     /// Bytes of a file; None if there is no such file.
     ///
     /// # Errors
@@ -105,6 +110,9 @@ pub trait Disk {
 macro_rules! as_what_it_leads_to {
     ($($pointer:ty),+) => {$(
         impl<D: Disk + ?Sized> Disk for $pointer {
+            fn place(&self, name: &str) -> String {
+                (**self).place(name)
+            }
             fn length(&self, name: &str) -> Result<Option<u64>, DiskError> {
                 (**self).length(name)
             }

@@ -28,7 +28,8 @@ pub fn replace<D: Disk + ?Sized>(
     if let Err(error) = write() {
         // What a full disk left of it would only be in the way.
         let _ = disk.remove(&temporary);
-        return Err(error);
+        // People know the file, not how it is written.
+        return Err(DiskError { action: "write", name: disk.place(name), ..error });
     }
     disk.rename(&temporary, name)?;
     disk.sync_folder(folder_of(name))
@@ -47,7 +48,7 @@ pub fn read<D: Disk + ?Sized>(
     let length = usize::try_from(length).ok().filter(|length| *length <= limit);
     let Some(length) = length else {
         let detail = "it is larger than such a file can be";
-        return Err(DiskError::new("read", name, Fault::Failed, detail));
+        return Err(DiskError::new("read", &disk.place(name), Fault::Failed, detail));
     };
     let mut bytes = vec![0; length];
     let count = disk.read_at(name, 0, &mut bytes)?;
