@@ -18,6 +18,15 @@ pub const ROOM: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Connection(pub u64);
 
+/// Who connects: an id, and the machine that uses it. Two machines may have one id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The number of its id.
+    pub id: u32,
+    /// The machine.
+    pub node: u32,
+}
+
 /// A topic, seen from the broker. Devices are told apart by the number of their id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -47,8 +56,8 @@ pub struct Message {
 pub enum Delivery {
     /// To the device that is connected with this id.
     Device {
-        /// The number of its id.
-        id: u32,
+        /// Whoever connected.
+        client: Client,
         /// Over this connection.
         connection: Connection,
         /// What.
@@ -60,7 +69,7 @@ pub enum Delivery {
 
 #[derive(Debug, Default)]
 struct Session {
-    connected: Option<Connection>,
+    connected: Option<(Connection, Client)>,
     /// What the device has not acknowledged, or was not sent.
     waiting: VecDeque<Message>,
     will: Option<Rc<[u8]>>,
@@ -95,11 +104,12 @@ impl Broker {
     /// was connected with the same id is put out: its connection is returned.
     pub fn connect(
         &mut self,
-        id: u32,
+        client: Client,
         start: Start,
         will: Rc<[u8]>,
         deliveries: &mut Vec<Delivery>,
-    ) -> (Connection, Option<Connection>) {
+    ) -> (Connection, Option<(Connection, Client)>) {
+        let id = client.id;
         let put_out = self.sessions.get(&id).and_then(|session| session.connected);
         if put_out.is_some() {
             self.lost(id, deliveries);
@@ -107,7 +117,7 @@ impl Broker {
         self.connections += 1;
         let connection = Connection(self.connections);
         let session = self.sessions.entry(id).or_default();
-        session.connected = Some(connection);
+        session.connected = Some((connection, client));
         session.will = Some(will);
         if start == Start::Fresh {
             session.waiting.clear();
@@ -119,9 +129,7 @@ impl Broker {
             .filter(|(place, _)| matches!(place, Place::Timestamp | Place::Directive(_)))
             .map(|(place, payload)| Message { place: place.clone(), payload: payload.clone() });
         let messages = waited.into_iter().chain(subscribed);
-        deliveries.extend(
-            messages.map(|message| Delivery::Device { id, connection, message }),
-        );
+        deliveries.extend(messages.map(|message| Delivery::Device { client, connection, message }));
         (connection, put_out)
     }
 
@@ -144,17 +152,21 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.connected = None;
         if let Some(will) = session.will.take() {
-            self.publish(Message { place: Place::Status(id), payload: will }, Keep::Retain, deliveries);
+            self.publish(
+                Message { place: Place::Status(id), payload: will },
+                Keep::Retain,
+                deliveries,
+            );
         }
     }
 
     fn session(&mut self, id: u32, connection: Connection) -> Option<&mut Session> {
-        self.sessions.get_mut(&id).filter(|session| session.connected == Some(connection))
+        self.sessions.get_mut(&id).filter(|session| is(session, connection))
     }
 
     /// Whether this connection is up, as far as the broker knows.
     pub fn is_connected(&self, id: u32, connection: Connection) -> bool {
-        self.sessions.get(&id).is_some_and(|session| session.connected == Some(connection))
+        self.sessions.get(&id).is_some_and(|session| is(session, connection))
     }
 
     /// A message that was on its way to a device did not arrive: it waits for the next connection.
@@ -198,7 +210,9 @@ impl Broker {
 
     fn send(&mut self, id: u32, message: Message, deliveries: &mut Vec<Delivery>) {
         match self.sessions.get(&id).and_then(|session| session.connected) {
-            Some(connection) => deliveries.push(Delivery::Device { id, connection, message }),
+            Some((connection, client)) => {
+                deliveries.push(Delivery::Device { client, connection, message });
+            }
             None => self.queue(id, message),
         }
     }
@@ -218,9 +232,8 @@ impl Broker {
     }
 
     /// The broker restarts. All connections break; who was connected is returned.
-    pub fn restart(&mut self, memory: Memory) -> Vec<(u32, Connection)> {
-        let connected = self.sessions.iter().filter_map(|(id, it)| Some((*id, it.connected?)));
-        let connected = connected.collect();
+    pub fn restart(&mut self, memory: Memory) -> Vec<(Connection, Client)> {
+        let connected = self.sessions.values().filter_map(|session| session.connected).collect();
         self.controller = false;
         for session in self.sessions.values_mut() {
             session.connected = None;
@@ -242,6 +255,10 @@ impl Broker {
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
+}
+
+fn is(session: &Session, connection: Connection) -> bool {
+    session.connected.is_some_and(|(connected, _)| connected == connection)
 }
 
 /// How a session begins.
@@ -277,6 +294,8 @@ pub enum Memory {
 mod tests {
     use super::*;
 
+    const CLIENT: Client = Client { id: 1, node: 7 };
+
     fn message(place: Place, text: &str) -> Message {
         Message { place, payload: text.as_bytes().into() }
     }
@@ -292,7 +311,7 @@ mod tests {
 
     fn connect(broker: &mut Broker, start: Start) -> (Connection, Vec<String>) {
         let mut out = Vec::new();
-        let (connection, _) = broker.connect(1, start, b"will".as_slice().into(), &mut out);
+        let (connection, _) = broker.connect(CLIENT, start, b"will".as_slice().into(), &mut out);
         (connection, texts(&out))
     }
 
@@ -316,8 +335,9 @@ mod tests {
         broker.controller_connects(&mut Vec::new());
         let (first, _) = connect(&mut broker, Start::Fresh);
         let mut out = Vec::new();
-        let (_, put_out) = broker.connect(1, Start::Fresh, b"other".as_slice().into(), &mut out);
-        assert_eq!((put_out, texts(&out)), (Some(first), vec!["will".to_owned()]));
+        let (_, put_out) =
+            broker.connect(CLIENT, Start::Fresh, b"other".as_slice().into(), &mut out);
+        assert_eq!((put_out, texts(&out)), (Some((first, CLIENT)), vec!["will".to_owned()]));
         let mut out = Vec::new();
         broker.noticed(1, first, &mut out);
         assert!(out.is_empty(), "that connection is long gone");
@@ -328,7 +348,7 @@ mod tests {
         let mut broker = Broker::default();
         broker.publish(message(Place::Timestamp, "stamp"), Keep::Retain, &mut Vec::new());
         let (connection, _) = connect(&mut broker, Start::Fresh);
-        assert_eq!(broker.restart(Memory::WithoutSessions), [(1, connection)]);
+        assert_eq!(broker.restart(Memory::WithoutSessions), [(connection, CLIENT)]);
         broker.publish(message(Place::Ack(1), "ack"), Keep::Pass, &mut Vec::new());
         assert_eq!(connect(&mut broker, Start::Resumed).1, ["stamp"], "nobody waited for the ack");
         broker.restart(Memory::WithoutRetained);

@@ -8,9 +8,14 @@
 //! A scenario is data. The same scenario runs the same way every time, so what a seed finds can be
 //! looked at, shrunk, and kept as a regression.
 
+pub mod broker;
 pub mod codec;
 pub mod engine;
+pub mod keys;
+pub mod mirror;
 pub mod model;
 pub mod queue;
 pub mod rng;
 pub mod scenario;
+pub mod timeline;
+pub mod troubles;
