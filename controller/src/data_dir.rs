@@ -310,19 +310,18 @@ pub fn initialise(root: &Path, fleet: &FleetId, metadata: &[u8]) -> Result<Found
     let pass = Pass { controller, authority: authority.digest(), secret };
     write_pass(&paths.join(ADMIN_TOKEN), &pass)?;
     let ledger = Ledger::open(&paths.join("journal"))?;
-    let records = vec![
-        Record::Founded { fleet: fleet.clone(), root: Digest::of(metadata) },
-        Record::TokenIssued {
-            name: "admin".into(),
-            token: pass.secret.digest(),
-            role: ApiRole::Admin,
-            from_ms: None,
-            expires_ms: None,
-        },
-    ];
-    let why = "the fleet was founded".into();
-    ledger
-        .decide("trust init", |_, _| Ok::<_, DataDirError>(Decided { records, why, value: () }))?;
+    let founded = Record::Founded { fleet: fleet.clone(), root: Digest::of(metadata) };
+    let admin = Record::TokenIssued {
+        name: "admin".into(),
+        token: pass.secret.digest(),
+        role: ApiRole::Admin,
+        from_ms: None,
+        expires_ms: None,
+    };
+    for record in [founded, admin] {
+        let decided = Decided::one(record, "the fleet was founded", ());
+        ledger.decide("trust init", |_, _| Ok::<_, DataDirError>(decided))?;
+    }
     write_durably(&paths.join("fleet"), format!("{fleet}\n").as_bytes(), 0o644)?;
     Ok(Founded { pass })
 }

@@ -1,13 +1,15 @@
 //! The state and its journal together: the only way to decide something.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use tidegate_agent::disk::Folder;
+use tidegate_control::Entry;
 use tidegate_wire::Digest;
 
 use crate::api::types::AuditEntry;
 use crate::clock;
-use crate::journal::{Ending, Entry, Head, Journal, JournalError};
+use crate::journal::{Ending, Head, Journal, JournalError};
 use crate::state::{Record, State};
 
 /// State that is never ahead of the journal on the disk.
@@ -15,16 +17,16 @@ use crate::state::{Record, State};
 /// Deciders wait for one another and for the disk; readers only wait for the moment in which the
 /// new state takes the old one's place.
 pub struct Ledger {
-    folder: PathBuf,
-    journal: Mutex<Journal>,
+    disk: Folder,
+    journal: Mutex<Journal<Folder>>,
     state: RwLock<State>,
     audit: RwLock<Vec<AuditEntry>>,
 }
 
 /// What somebody wants to decide.
 pub struct Decided<T> {
-    /// What is journaled, in order; may be empty.
-    pub records: Vec<Record>,
+    /// What is journaled, if anything.
+    pub record: Option<Record>,
     /// In their words.
     pub why: String,
     /// What the caller gets once it is on the disk.
@@ -34,12 +36,12 @@ pub struct Decided<T> {
 impl<T> Decided<T> {
     /// One decision.
     pub fn one(record: Record, why: impl Into<String>, value: T) -> Self {
-        Self { records: vec![record], why: why.into(), value }
+        Self { record: Some(record), why: why.into(), value }
     }
 
     /// Nothing new to decide.
     pub fn nothing(value: T) -> Self {
-        Self { records: Vec::new(), why: String::new(), value }
+        Self { record: None, why: String::new(), value }
     }
 }
 
@@ -57,7 +59,7 @@ impl Ledger {
     /// # Errors
     /// [`JournalError`] if it is damaged in the middle.
     pub fn accept(folder: &Path, who: &str, why: &str) -> Result<Self, JournalError> {
-        let named = match crate::journal::verify(folder, None) {
+        let named = match crate::journal::verify(&Folder::new(folder), None) {
             Ok(_) => return Self::open(folder),
             Err(error @ JournalError::Damaged { .. }) => return Err(error),
             Err(error) => error.to_string(),
@@ -71,7 +73,8 @@ impl Ledger {
     }
 
     fn replay(folder: &Path, ending: Ending) -> Result<Self, JournalError> {
-        let opened = Journal::open(folder, ending)?;
+        let disk = Folder::new(folder);
+        let opened = Journal::open(disk.clone(), ending)?;
         if opened.cut > 0 {
             let (bytes, entries) = (opened.cut, opened.entries.len());
             tracing::warn!(
@@ -88,7 +91,7 @@ impl Ledger {
         }
         tracing::info!(head = %opened.journal.head(), "the journal is whole");
         Ok(Self {
-            folder: folder.to_owned(),
+            disk,
             journal: Mutex::new(opened.journal),
             state: RwLock::new(state),
             audit: RwLock::new(audit),
@@ -112,23 +115,19 @@ impl Ledger {
     ) -> Result<T, E> {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = clock::now_ms();
-        let Decided { records, why, value } = decide(&self.state(), now_ms)?;
-        if records.is_empty() {
-            return Ok(value);
-        }
-        let entries = journal.append(now_ms, who, &why, records)?;
+        let Decided { record, why, value } = decide(&self.state(), now_ms)?;
+        let Some(record) = record else { return Ok(value) };
+        let (entry, hash) = journal.append(now_ms, who, &why, record)?;
         let mut audit = self.audit.write().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        for (entry, hash) in &entries {
-            state.apply(entry);
-            audit.push(audited(entry, *hash));
-        }
+        state.apply(&entry);
+        audit.push(audited(&entry, hash));
         Ok(value)
     }
 
     /// Where the journal lies.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn disk(&self) -> &Folder {
+        &self.disk
     }
 
     /// The last entry. Waits for whoever decides.
@@ -194,5 +193,30 @@ mod tests {
         let again = Ledger::open(dir.path()).unwrap();
         assert_eq!(*again.state(), before);
         assert_eq!(again.audit(1, 10), audit);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_a_decision_by_the_whole_name_of_the_journal() {
+        let Some(disk) = crate::disk::SmallDisk::mount(1) else { return };
+        let ledger = Ledger::open(disk.path()).unwrap();
+        let why = "x".repeat(20_000);
+        let decide = |name| {
+            let decided = Decided::one(token(name), why.clone(), ());
+            ledger.decide("anna", |_, _| Ok::<_, JournalError>(decided))
+        };
+        decide("berta").unwrap();
+        let file = disk.path().join(crate::journal::FILE);
+        let before = std::fs::read(&file).unwrap();
+        disk.fill();
+        let error = decide("carla").unwrap_err();
+        assert!(matches!(error, JournalError::Write { .. }), "{error}");
+        assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+        disk.free();
+        decide("dora").unwrap();
+        drop(ledger);
+        let again = Ledger::open(disk.path()).unwrap();
+        let names: Vec<_> = again.state().tokens.values().map(|one| one.name.clone()).collect();
+        assert_eq!((names.len(), again.head().seq), (2, 2));
     }
 }

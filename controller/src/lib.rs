@@ -22,7 +22,6 @@ pub mod external;
 #[cfg(test)]
 mod full_disk;
 pub mod ingest;
-pub mod journal;
 pub mod keys;
 pub mod ledger;
 pub mod link;
@@ -37,4 +36,4 @@ mod testing;
 pub use config::{BrokerConfig, ServeConfig};
 pub use data_dir::{Founded, initialise};
 pub use server::{ServeError, Server};
-pub use tidegate_control::state;
+pub use tidegate_control::{journal, state};

@@ -12,6 +12,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use http_body::Frame;
 use serde::Deserialize;
+use tidegate_agent::disk::Folder;
 use tokio::sync::mpsc;
 
 use super::App;
@@ -69,7 +70,7 @@ pub(super) async fn export(
     State(app): State<Arc<App>>,
     Asked(ExportQuery { since }): Asked<ExportQuery>,
 ) -> Result<Response, ApiError> {
-    let open = move || Reader::open(app.ledger.folder());
+    let open = move || Reader::open(app.ledger.disk().clone());
     let reader = tokio::task::spawn_blocking(open).await??;
     let (lines, body) = mpsc::channel(1);
     if let Some(reader) = reader {
@@ -80,7 +81,7 @@ pub(super) async fn export(
 }
 
 /// Sends pieces until the end, or until nobody listens. No thread waits for a slow listener.
-async fn send(mut reader: Reader, since: u64, lines: mpsc::Sender<Bytes>) {
+async fn send(mut reader: Reader<Folder>, since: u64, lines: mpsc::Sender<Bytes>) {
     loop {
         let read = move || {
             let piece = piece(&mut reader, since);
@@ -101,7 +102,7 @@ async fn send(mut reader: Reader, since: u64, lines: mpsc::Sender<Bytes>) {
     }
 }
 
-fn piece(reader: &mut Reader, since: u64) -> Result<Vec<u8>, JournalError> {
+fn piece(reader: &mut Reader<Folder>, since: u64) -> Result<Vec<u8>, JournalError> {
     let mut bytes = Vec::new();
     for stored in reader {
         let stored = stored?;

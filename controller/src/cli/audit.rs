@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tidegate_agent::disk::Folder;
 use tidegate_wire::Digest;
 
 use super::connection::Connection;
@@ -146,7 +147,7 @@ fn folder(data: &Path) -> anyhow::Result<std::path::PathBuf> {
 }
 
 fn verify_folder(data: &Path, noted: Option<Digest>) -> anyhow::Result<Head> {
-    let verified = journal::verify(&folder(data)?, noted)?;
+    let verified = journal::verify(&Folder::new(folder(data)?), noted)?;
     if verified.torn > 0 {
         eprintln!(
             "note: a half-written entry of {} bytes follows, which was never acknowledged",
@@ -179,7 +180,7 @@ async fn export(connection: &Connection, since: u64) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match connection.data() {
         Some(data) => {
-            for stored in Reader::open(&folder(data)?)?.into_iter().flatten() {
+            for stored in Reader::open(Folder::new(folder(data)?))?.into_iter().flatten() {
                 let stored = stored?;
                 if stored.entry.seq >= since {
                     out.write_all(export::line(&stored).as_bytes())?;

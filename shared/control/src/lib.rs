@@ -2,6 +2,7 @@
 //! No clock, no socket, no task: those are the shell's.
 //!
 //! - [`state`]: what was decided, a fold over the journal's entries.
+//! - [`journal`]: those entries on a disk, chained, whole after any power cut.
 //! - [`books`]: what devices reported, each report counted once.
 #![no_std]
 
@@ -13,6 +14,7 @@ pub mod access;
 pub mod books;
 pub mod certificate;
 mod entry;
+pub mod journal;
 pub mod state;
 
 pub use entry::Entry;

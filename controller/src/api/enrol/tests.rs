@@ -159,13 +159,13 @@ fn who_asks_without_end_gets_the_same_certificate_and_fills_no_journal() {
     let renewed = |now| renew(&id, Some(&last), now, 1_000);
     for now in [0, 1_000, 1_100] {
         let decided = renewed(now);
-        assert!(decided.records.is_empty(), "{now}");
+        assert!(decided.record.is_none(), "{now}");
         assert_eq!(decided.value, last);
     }
     // Also when it has expired long ago: the key is what counts.
     for now in [1_101, 1_999, 2_000, 1_000_000] {
         let decided = renewed(now);
-        assert_eq!(decided.records.len(), 1, "{now}");
+        assert!(decided.record.is_some(), "{now}");
         assert_eq!((decided.value.issued, decided.value.expires), (now, now + 1_000));
         assert_ne!(decided.value.serial, last.serial);
     }

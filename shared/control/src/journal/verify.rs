@@ -1,7 +1,6 @@
 //! Whether a journal is whole: read only, also while a controller appends to it.
 
-use std::path::Path;
-
+use tidegate_disk::Disk;
 use tidegate_wire::Digest;
 
 use super::{FILE, Head, JournalError, Reader, head};
@@ -20,11 +19,11 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`JournalError`] names the first bad entry.
-pub fn verify(folder: &Path, noted: Option<Digest>) -> Result<Verified, JournalError> {
+pub fn verify<D: Disk>(disk: &D, noted: Option<Digest>) -> Result<Verified, JournalError> {
     // Before the entries: whoever appends meanwhile writes it last.
-    let named = head::read(folder)?;
+    let named = head::read(disk)?;
     let mut check = HeadCheck::new(named, noted);
-    let verified = match Reader::open(folder)? {
+    let verified = match Reader::open(disk)? {
         Some(mut reader) => {
             for stored in &mut reader {
                 let stored = stored?;
@@ -34,7 +33,7 @@ pub fn verify(folder: &Path, noted: Option<Digest>) -> Result<Verified, JournalE
         }
         None => Verified { head: Head::NONE, torn: 0 },
     };
-    check.end(folder, verified.head)?;
+    check.end(disk, verified.head)?;
     Ok(verified)
 }
 
@@ -62,11 +61,11 @@ impl HeadCheck {
     }
 
     /// All were read.
-    pub fn end(self, folder: &Path, last: Head) -> Result<(), JournalError> {
-        let path = folder.join(FILE);
+    pub fn end<D: Disk>(self, disk: &D, last: Head) -> Result<(), JournalError> {
+        let path = disk.place(FILE);
         match (self.named, self.found) {
             (None, _) if last == Head::NONE => {}
-            (None, _) => return Err(JournalError::NoHead { path: head::path(folder) }),
+            (None, _) => return Err(JournalError::NoHead { path: disk.place(head::FILE) }),
             (Some(named), None) => {
                 return Err(JournalError::CutOff { path, last: last.seq, named: named.seq });
             }

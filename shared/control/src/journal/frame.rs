@@ -3,12 +3,14 @@
 //! The CRC-32C covers length and payload, so that a damaged length is noticed too. The payload is an
 //! [`Entry`] in deterministic CBOR; its SHA-256 is what the next entry holds as `previous`.
 
+use alloc::vec::Vec;
+
 use crc::{CRC_32_ISCSI, Crc};
-use tidegate_control::Entry;
 use tidegate_wire::Digest;
 use tidegate_wire::codec::{self, DecodeError};
 
 use super::JournalError;
+use crate::Entry;
 
 /// The most bytes of one payload: a rollout with its signed directive has at most 300 KB.
 pub(super) const PAYLOAD_MAX: usize = 1 << 20;

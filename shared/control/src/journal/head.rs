@@ -8,18 +8,21 @@
 //! can write the folder can write this file too; against them helps a head that was noted on
 //! another machine (`tidegate audit verify --head`).
 
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use alloc::format;
+use alloc::string::ToString;
+use core::fmt;
 
+use tidegate_disk::{Access, Disk};
 use tidegate_wire::Digest;
 
 use super::JournalError;
 use super::frame::ORIGIN;
-use crate::data_dir::write_durably;
 
 /// The file in the journal's folder.
-const FILE: &str = "head";
+pub(super) const FILE: &str = "head";
+
+/// Far more bytes than it ever has.
+const SIZE_MAX: usize = 4096;
 
 /// Which entry is the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,23 +49,19 @@ impl fmt::Display for Head {
     }
 }
 
-pub(super) fn path(folder: &Path) -> PathBuf {
-    folder.join(FILE)
-}
-
-/// The head in a folder; none if there is no such file.
-pub(super) fn read(folder: &Path) -> Result<Option<Head>, JournalError> {
-    let path = path(folder);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(JournalError::Io { path, source }),
+/// The head on a disk; none if there is no such file.
+pub(super) fn read<D: Disk>(disk: &D) -> Result<Option<Head>, JournalError> {
+    let bytes = tidegate_disk::read(disk, FILE, SIZE_MAX);
+    let Some(bytes) = bytes.map_err(|source| JournalError::io(&disk.place(FILE), source))? else {
+        return Ok(None);
     };
-    Head::parse(&text).map(Some).ok_or(JournalError::HeadDamaged { path })
+    let head = core::str::from_utf8(&bytes).ok().and_then(Head::parse);
+    head.map(Some).ok_or_else(|| JournalError::HeadDamaged { path: disk.place(FILE) })
 }
 
 /// Writes the head durably.
-pub(super) fn write(folder: &Path, head: Head) -> Result<(), JournalError> {
-    let written = write_durably(&path(folder), format!("{head}\n").as_bytes(), 0o600);
+pub(super) fn write<D: Disk>(disk: &D, head: Head) -> Result<(), JournalError> {
+    let text = format!("{head}\n");
+    let written = tidegate_disk::replace(disk, FILE, text.as_bytes(), Access::Owner);
     written.map_err(|error| JournalError::Head { what: error.to_string() })
 }

@@ -1,13 +1,19 @@
 //! Reads a journal's file one entry at a time and checks the chain on the way.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
-use std::path::{Path, PathBuf};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
+use tidegate_disk::Disk;
 use tidegate_wire::Digest;
 
 use super::frame::{self, Found, HEADER, PAYLOAD_MAX};
-use super::{Entry, FILE, Head, JournalError, MAGIC};
+use super::{FILE, Head, JournalError, MAGIC};
+use crate::Entry;
+
+/// Bytes that are read at a time; one entry may have more.
+const PIECE: usize = 64 * 1024;
 
 /// One entry as it stands in the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,37 +64,41 @@ impl Chain {
 
 /// Reads as many bytes as the file had when it was opened: a controller may be appending.
 #[derive(Debug)]
-pub struct Reader {
-    path: PathBuf,
-    file: BufReader<Take<File>>,
+pub struct Reader<D> {
+    disk: D,
+    path: String,
     length: u64,
     /// Where the last good frame ends.
     end: u64,
+    piece: Piece,
     chain: Chain,
 }
 
-impl Reader {
-    /// Opens the journal in a folder. None if there is no file, or one that was never begun.
+/// A part of the file.
+#[derive(Debug, Default)]
+struct Piece {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl<D: Disk> Reader<D> {
+    /// Opens the journal on a disk. None if there is no file, or one that was never begun.
     ///
     /// # Errors
     /// [`JournalError::Foreign`] if it is another file.
-    pub fn open(folder: &Path) -> Result<Option<Self>, JournalError> {
-        let path = folder.join(FILE);
-        let failed = |source| JournalError::Io { path: path.clone(), source };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        let length = file.metadata().map_err(failed)?.len();
-        let mut file = BufReader::new(file.take(length));
-        let magic = read_up_to(&mut file, MAGIC.len()).map_err(failed)?;
-        if !MAGIC.starts_with(&magic) {
-            return Err(JournalError::Foreign { path });
+    pub fn open(disk: D) -> Result<Option<Self>, JournalError> {
+        let path = disk.place(FILE);
+        let length = disk.length(FILE).map_err(|source| JournalError::io(&path, source))?;
+        let Some(length) = length else { return Ok(None) };
+        let (piece, chain) = (Piece::default(), Chain::default());
+        let mut reader = Self { disk, path, length, end: 0, piece, chain };
+        let magic = reader.bytes(MAGIC.len())?;
+        if !MAGIC.starts_with(magic) {
+            return Err(JournalError::Foreign { path: reader.path });
         }
         let begun = magic.len() == MAGIC.len();
-        let end = MAGIC.len() as u64;
-        Ok(begun.then(|| Self { path, file, length, end, chain: Chain::default() }))
+        reader.end = MAGIC.len() as u64;
+        Ok(begun.then_some(reader))
     }
 
     /// The last entry that was read.
@@ -111,28 +121,52 @@ impl Reader {
         if self.rest() == 0 {
             return Ok(None);
         }
-        let path = self.path.clone();
-        let failed = |source| JournalError::Io { path, source };
-        let frame = read_frame(&mut self.file).map_err(failed)?;
-        let Found::Frame(payload) = frame::find(&frame) else {
+        let Found::Frame(payload) = frame::find(self.frame()?) else {
             return self.broken().map(|()| None);
         };
+        let payload = payload.to_vec();
         let (offset, seq) = (self.end, self.head().seq + 1);
         self.end += (HEADER + payload.len()) as u64;
-        let stored = self.chain.take(payload.to_vec());
+        let stored = self.chain.take(payload);
         let path = self.path.clone();
         stored.map(Some).map_err(|what| JournalError::Damaged { path, offset, seq, what })
+    }
+
+    /// The bytes of the next frame, or what there is of them.
+    fn frame(&mut self) -> Result<&[u8], JournalError> {
+        let header = self.bytes(HEADER)?.first_chunk().copied();
+        match header.map(|length| u32::from_le_bytes(length) as usize) {
+            Some(length) if length <= PAYLOAD_MAX => self.bytes(HEADER + length),
+            _ => self.bytes(HEADER),
+        }
+    }
+
+    /// So many bytes behind the last good frame, or what there is of them.
+    fn bytes(&mut self, count: usize) -> Result<&[u8], JournalError> {
+        let count = usize::try_from(self.rest()).map_or(count, |rest| rest.min(count));
+        let at = (self.end - self.piece.offset) as usize;
+        if self.piece.bytes.len() < at + count {
+            let whole = usize::try_from(self.rest()).unwrap_or(usize::MAX).min(PIECE);
+            let bytes = self.bytes_at(self.end, count.max(whole))?;
+            self.piece = Piece { offset: self.end, bytes };
+        }
+        let found = &self.piece.bytes[(self.end - self.piece.offset) as usize..];
+        Ok(&found[..count.min(found.len())])
+    }
+
+    fn bytes_at(&self, offset: u64, count: usize) -> Result<Vec<u8>, JournalError> {
+        let mut bytes = vec![0; count];
+        let read = self.disk.read_at(FILE, offset, &mut bytes);
+        let read = read.map_err(|source| JournalError::io(&self.path, source))?;
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     /// Whether what stands behind the last good entry is only a half-written one.
     fn broken(&mut self) -> Result<(), JournalError> {
         let (path, offset, seq) = (self.path.clone(), self.end, self.head().seq + 1);
-        let mut rest = Vec::new();
-        let read = File::open(&self.path).and_then(|mut file| {
-            file.seek(SeekFrom::Start(offset + 1))?;
-            file.take(self.length - offset - 1).read_to_end(&mut rest)
-        });
-        read.map_err(|source| JournalError::Io { path: path.clone(), source })?;
+        let rest = usize::try_from(self.length - offset - 1).unwrap_or(usize::MAX);
+        let rest = self.bytes_at(offset + 1, rest)?;
         match entry_after(&rest, seq) {
             None => Ok(()),
             Some(later) => {
@@ -146,29 +180,12 @@ impl Reader {
     }
 }
 
-impl Iterator for Reader {
+impl<D: Disk> Iterator for Reader<D> {
     type Item = Result<Stored, JournalError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
     }
-}
-
-/// The bytes of the next frame, or what there is of them.
-fn read_frame(file: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut frame = read_up_to(file, HEADER)?;
-    if let Some(length) = frame.first_chunk().map(|length| u32::from_le_bytes(*length) as usize)
-        && length <= PAYLOAD_MAX
-    {
-        frame.extend(read_up_to(file, length)?);
-    }
-    Ok(frame)
-}
-
-fn read_up_to(file: &mut impl Read, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(length as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// The number of a whole entry anywhere in `bytes` that comes after `seq`: then what is before
