@@ -242,5 +242,5 @@ impl Fetch {
     }
 }
 
-//T cfg
-//T mod tests;
+#[cfg(test)]
+mod tests;
