@@ -11,6 +11,7 @@ use reqwest::header::{CONTENT_TYPE, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
+use tidegate_device::fetch::SLOWEST;
 use tidegate_trust::Role;
 use tidegate_wire::enrol::EnrolResponse;
 use tidegate_wire::envelope::Message;
@@ -20,9 +21,6 @@ use crate::tls;
 
 /// How long a connection may take to come about, seconds: a satellite link's handshakes fit.
 const CONNECT_SECONDS_MAX: u64 = 15;
-/// Bytes a second below which a connection is given up, beyond the silence that it is allowed: whoever
-/// sends a byte now and then could hold a device up for ever. A GSM modem of 1995 is 20 times faster.
-pub(crate) const SLOWEST: u64 = 64;
 /// The most bytes of an error's text that are read.
 const PROBLEM_MAX: usize = 1_024;
 

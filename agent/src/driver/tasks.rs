@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::context::Context;
 use super::model::Model;
 use crate::clock::random_below;
+use crate::disk::Folder;
 use crate::fetch::{self, FetchError, Order};
 use crate::self_test::{SelfTestOutcome, self_test};
 use crate::serving::{LoadedModel, read_golden};
@@ -54,14 +55,16 @@ impl Model {
         let order = Order {
             artifact,
             manifest_length: entry.map(|entry| entry.length),
-            slot: self.slots.path(slot),
-            other_slot: self.slots.path(slot.other()),
-            delay: if first { random_below(ctx.jitter_max) } else { Duration::ZERO },
+            slot: slot.name().to_string(),
+            other_slot: slot.other().name().to_string(),
         };
+        let delay = if first { random_below(ctx.jitter_max) } else { Duration::ZERO };
+        let disk = Folder::new(self.slots.folder());
         let (upstream, pace) = (ctx.upstream.clone(), Arc::clone(&ctx.pace));
         let answers = ctx.answers.clone();
         self.download = Some(tokio::spawn(async move {
-            let outcome = Outcome::Fetched(fetch::fetch(upstream, pace, order).await);
+            tokio::time::sleep(delay).await;
+            let outcome = Outcome::Fetched(fetch::fetch(upstream, pace, disk, order).await);
             let _ = answers.send(Answer { model, epoch, outcome });
         }));
     }

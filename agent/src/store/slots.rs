@@ -39,6 +39,11 @@ impl Slots {
         Self { folder }
     }
 
+    /// The model's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A slot's folder.
     pub fn path(&self, slot: SlotId) -> PathBuf {
         self.folder.join(slot.name())
