@@ -12,6 +12,8 @@ mod effect;
 pub mod fetch;
 mod input;
 mod settings;
+pub mod spool;
+pub mod store;
 
 pub use device::Device;
 pub use effect::{Effect, Effects, Epoch, Gate, Order, Publication};
