@@ -7,15 +7,24 @@
 
 extern crate alloc;
 
+mod context;
 mod device;
+mod directives;
 mod effect;
 pub mod fetch;
 mod input;
+mod model;
+mod refresh;
+mod refusals;
+mod reports;
+mod send_window;
 mod settings;
 pub mod spool;
 pub mod store;
+mod waits;
 
 pub use device::Device;
 pub use effect::{Effect, Effects, Epoch, Gate, Order, Publication};
 pub use input::{Fault, Input, Outcome};
+pub use reports::Figures;
 pub use settings::{Moment, Settings};

@@ -6,7 +6,7 @@ use tidegate_wire::directive::Directive;
 use tidegate_wire::envelope::{self, Message};
 use tidegate_wire::{ModelName, Reason};
 
-use crate::codec::{Codec, CoseCbor, Signed};
+use crate::codec::{Codec, Signed};
 use crate::cose;
 use crate::error::TrustError;
 use crate::key::SigningKey;
@@ -54,13 +54,13 @@ pub fn sign_directive(key: &SigningKey, directive: &Directive) -> Vec<u8> {
 /// # Errors
 /// [`TrustError`] if it is too large or malformed, if the director's keys did not sign it to
 /// their threshold, or if it is for another fleet or about another model.
-pub fn verify_directive(
-    trusted: &Trusted,
+pub fn verify_directive<C: Codec>(
+    trusted: &Trusted<C>,
     bytes: &[u8],
     model: &ModelName,
 ) -> Result<VerifiedDirective, TrustError> {
-    let opened = CoseCbor::open(bytes, SIZE_MAX)?;
-    require::<CoseCbor>(trusted.root(), Role::Director, &opened)?;
+    let opened = C::open(bytes, SIZE_MAX)?;
+    require::<C>(trusted.root(), Role::Director, &opened)?;
     let directive: Directive = envelope::open(opened.payload())?;
     own_fleet(trusted.fleet(), &directive.fleet)?;
     if directive.model != *model {
