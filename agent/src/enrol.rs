@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use tidegate_disk::DiskError;
 use tidegate_trust::{Role, Trusted, sign_enrol};
 use tidegate_wire::enrol::{EnrolRequest, EnrolResponse};
 use tidegate_wire::envelope;
@@ -18,9 +19,8 @@ use tidegate_wire::{Digest, FleetId};
 
 use crate::clock::Backoff;
 use crate::config::{Config, ConfigError};
-use crate::store::files::StoreError;
+use crate::store::TrustStore;
 use crate::store::identity::{Enrolment, Identity};
-use crate::store::trust::TrustStore;
 use crate::tls::{self, Authority, TimeFloor, TlsError};
 use crate::upstream::{Upstream, UpstreamError};
 
@@ -89,7 +89,7 @@ pub enum EnrolError {
     },
     /// The disk failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
 }
 
 /// Whom a device asks, and what it brings.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use tidegate_disk::DiskError;
 use tidegate_wire::{DeviceId, Digest};
 
 use crate::clock::Backoff;
@@ -15,7 +16,6 @@ use crate::enrol::{AskError, Errand};
 use crate::link::Door;
 use crate::link::mqtt::{BadBroker, MqttUplink};
 use crate::serving::Metrics;
-use crate::store::files::StoreError;
 use crate::store::identity::{Enrolment, Identity};
 use crate::tls::{TimeFloor, TlsError};
 use crate::upstream::{Upstream, UpstreamError};
@@ -79,7 +79,7 @@ enum RenewalError {
     #[error("the controller answered for fleet {sent}, this device belongs to {ours}")]
     Fleet { ours: String, sent: String },
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]

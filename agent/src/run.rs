@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_device::spool::{Sender, SpoolLimits};
+use tidegate_disk::DiskError;
 use tidegate_trust::trusted::Recovered;
 use tidegate_trust::{TrustError, Trusted};
 use tidegate_wire::{FleetId, envelope};
@@ -20,12 +22,9 @@ use crate::link::Door;
 use crate::link::mqtt::{BadBroker, MqttConfig, MqttLink};
 use crate::renewal::{self, Renewal};
 use crate::serving::Serving;
-use crate::store::Store;
-use crate::store::backlog::Backlog;
-use crate::store::files::StoreError;
 use crate::store::identity::{Enrolment, Identity, IdentityError};
 use crate::store::lock::LockError;
-use crate::store::spool::{Sender, SpoolLimits};
+use crate::store::{Backlog, Store};
 use crate::tls::{self, TimeFloor, TlsError};
 use crate::upstream::{Upstream, UpstreamError};
 
@@ -44,7 +43,7 @@ pub enum RunError {
     Lock(#[from] LockError),
     /// The disk failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
     /// The device's identity cannot be had.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -285,5 +284,5 @@ fn backlog(config: &Config, store: &Store, fleet: FleetId) -> Backlog {
         bytes_max: config.reports.spool_kib_max.saturating_mul(1024),
     };
     let sender = Sender { fleet, device: config.device.clone() };
-    Backlog::new(store.spool_folder(), sender, limits)
+    Backlog::new(store.spool(), sender, limits)
 }

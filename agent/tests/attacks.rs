@@ -99,7 +99,7 @@ fn settle(data: &Path, attack: &Attack) {
         fs::write(data.join(name), bytes).unwrap();
     }
     let (slots, opened) = store.model(&folder::model()).unwrap();
-    let slot = slots.path(SlotId::A);
+    let slot = store.disk().path(&slots.path(SlotId::A));
     fs::create_dir_all(&slot).unwrap();
     for (name, bytes) in folder::installed() {
         fs::write(slot.join(name), bytes).unwrap();
@@ -113,7 +113,7 @@ fn settle(data: &Path, attack: &Attack) {
         outcome: Some(Ended { state: State::Committed, artifact, reason: None }),
         ..Record::default()
     };
-    opened.file.write(&record).unwrap();
+    opened.file.write(store.disk(), &record).unwrap();
 }
 
 fn configure(data: &Path, attack: &Attack, authority: &Authority, base: &str) -> PathBuf {

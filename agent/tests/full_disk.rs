@@ -18,8 +18,9 @@ use device::{Application, Device, gates};
 use digits::slot;
 use disk::SmallDisk;
 use fleet::Fleet;
-use tidegate_agent::store::backlog::Backlog;
-use tidegate_agent::store::spool::{Sender, SpoolLimits};
+use tidegate_agent::store::Backlog;
+use tidegate_agent::store::spool::SledSpool;
+use tidegate_device::spool::{Sender, SpoolLimits};
 use tidegate_wire::report::{Body, Report, Transition};
 use tidegate_wire::{Generation, Reason, State, envelope};
 
@@ -38,7 +39,7 @@ fn transition(number: u64) -> Body {
 fn backlog(folder: &Path) -> Backlog {
     let sender = Sender { fleet: "test".parse().unwrap(), device: "pi-1".parse().unwrap() };
     let limits = SpoolLimits { entries_max: 10_000, bytes_max: 1 << 24 };
-    Backlog::new(folder.join("spool"), sender, limits)
+    Backlog::new(SledSpool::new(folder.join("spool")), sender, limits)
 }
 
 /// What lies on the disk, by number.

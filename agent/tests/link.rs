@@ -63,7 +63,7 @@ impl Entrance {
     /// A door with a certificate of its own, and that certificate.
     fn door(&self, validity: Validity) -> (Door, Vec<u8>) {
         let folder = tempfile::tempdir().unwrap();
-        let identity = Identity::load(folder.path().join("identity")).unwrap();
+        let identity = Identity::load(tidegate_agent::disk::Folder::new(folder.path())).unwrap();
         let request = identity.certificate_request(&device());
         let certificate = self.authority.device(&request, validity);
         let credentials = identity.credentials(certificate.clone());

@@ -20,9 +20,9 @@ use disk::SmallDisk;
 use fleet::Fleet;
 use program::{Agent, committed, configure, nobody, run};
 use rustix::process::{Signal, kill_process};
-use tidegate_agent::store::Store;
-use tidegate_agent::store::backlog::Backlog;
-use tidegate_agent::store::spool::{Sender, SpoolLimits};
+use tidegate_agent::store::spool::SledSpool;
+use tidegate_agent::store::{Backlog, Store};
+use tidegate_device::spool::{Sender, SpoolLimits};
 use tidegate_lifecycle::{Record, Stage, Stop};
 use tidegate_wire::report::{Body, Report, Window};
 use tidegate_wire::{State, envelope};
@@ -35,7 +35,7 @@ fn record(data: &Path) -> Record {
 fn spooled_windows(data: &Path) -> Vec<Window> {
     let sender = Sender { fleet: "test".parse().unwrap(), device: "pi-1".parse().unwrap() };
     let limits = SpoolLimits { entries_max: 1_000, bytes_max: 1 << 24 };
-    let mut backlog = Backlog::new(data.join("spool"), sender, limits);
+    let mut backlog = Backlog::new(SledSpool::new(data.join("spool")), sender, limits);
     backlog.retry(0);
     let seqs: Vec<u64> = backlog.seqs().collect();
     let bodies = seqs.into_iter().map(|seq| {

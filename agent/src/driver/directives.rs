@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidegate_device::store;
 use tidegate_lifecycle::Event;
 use tidegate_trust::{VerifiedDirective, verify_directive};
 use tidegate_wire::{Digest, ModelName, Reason};
@@ -78,7 +79,7 @@ impl Driver {
         }
         // The same words too: the director's key may be a new one, and the old one's signature counts
         // no more after a restart.
-        if let Err(error) = self.ctx.store.persist_directive(&name, payload) {
+        if let Err(error) = store::persist_directive(self.ctx.store.disk(), &name, payload) {
             // The broker keeps it too; it comes again after a restart.
             tracing::error!("{error}; the directive for {name} is followed all the same");
         }
@@ -155,7 +156,7 @@ impl Driver {
 
     /// Reads the stored directives again after a restart. Their signatures are checked anew.
     pub(super) async fn recover_directives(&mut self) {
-        let stored = self.ctx.store.directives().unwrap_or_else(|error| {
+        let stored = store::directives(self.ctx.store.disk()).unwrap_or_else(|error| {
             tracing::error!("{error}; directives will come from the broker");
             Vec::new()
         });

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegate_device::store;
 use tidegate_lifecycle::gates::Verdict;
 use tidegate_lifecycle::{Announcement, Assignment, Effect, Event, Slot, SlotId};
 use tidegate_wire::report::Body;
@@ -93,10 +94,10 @@ impl Model {
     async fn carry_out(&mut self, ctx: &mut Context, mut effects: VecDeque<Effect>) {
         while let Some(effect) = effects.front().copied() {
             if effect == Effect::Persist
-                && let Err(error) = self.record.write(self.machine.record())
+                && let Err(error) = self.record.write(&self.disk, self.machine.record())
             {
                 tracing::error!("{error}; {} stays as it is until the disk works", self.name);
-                let (reason, wait_ms) = (error.reason(), STALL_MS.0);
+                let (reason, wait_ms) = (store::reason(&error), STALL_MS.0);
                 let retry_at = ctx.clock.ms() + wait_ms;
                 self.stall = Some(Stall { effects, reason, retry_at, wait_ms });
                 ctx.status_due = true;
@@ -117,7 +118,7 @@ impl Model {
             Effect::Persist => {}
             Effect::EraseSlot(slot) => {
                 // What stays behind is checked like everything else, so this is no danger.
-                if let Err(error) = self.slots.erase(slot) {
+                if let Err(error) = self.slots.erase(&self.disk, slot) {
                     tracing::warn!("{error}");
                 }
             }
@@ -160,8 +161,9 @@ impl Model {
         let loaded = match at_hand.into_iter().find(is_it) {
             Some(loaded) => Ok(loaded),
             None => {
-                let (slots, name) = (self.slots.clone(), self.name.clone());
-                tasks::reload(slots, slot, artifact, name).await
+                let (disk, slots) = (self.disk.clone(), self.slots.clone());
+                let name = self.name.clone();
+                tasks::reload((disk, slots), slot, artifact, name).await
             }
         };
         match loaded {

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_device::store;
 use tidegate_trust::Trusted;
 use tidegate_wire::report::{Body, Status, Window};
 use tidegate_wire::topic::Topic;
@@ -32,8 +33,7 @@ use crate::config::Config;
 use crate::fetch::Pace;
 use crate::link::{LinkEvent, Uplink};
 use crate::serving::Serving;
-use crate::store::Store;
-use crate::store::backlog::Backlog;
+use crate::store::{Backlog, Store};
 use crate::tls::TimeFloor;
 use crate::upstream::Upstream;
 
@@ -137,21 +137,21 @@ impl Driver {
     /// Brings all models back from disk. When this returns, what was active answers again, or its
     /// machine has gone back to what does.
     pub async fn recover(config: &Config, parts: Parts) -> Self {
-        let Parts { store, trusted, serving, backlog, uplink, upstream, .. } = parts;
+        let Parts { store: data, trusted, serving, backlog, uplink, upstream, .. } = parts;
         let Parts { floor, api, instance, .. } = parts;
         let (sender, answers) = mpsc::unbounded_channel();
         let clock = Clock::start();
         let (device, labels) = (config.device.clone(), config.labels.clone());
         let reports = Reports::new(backlog, uplink, device.clone(), clock);
         reports.register(serving.metrics());
-        let names = store.models().unwrap_or_else(|error| {
+        let names = store::models(data.disk()).unwrap_or_else(|error| {
             tracing::error!("{error}");
             Vec::new()
         });
         let ctx = Context {
             device: device.clone(),
             facts: context::device_facts(&labels),
-            store,
+            store: data,
             trusted,
             serving,
             reports,

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use tidegate_device::store::record::{Opened, RecordFile};
+use tidegate_device::store::slots::Slots;
+use tidegate_disk::DiskError;
 use tidegate_lifecycle::{Effect, Event, Machine, SlotId};
 use tidegate_trust::{Trusted, VerifiedDirective};
 use tidegate_wire::report::{ModelStatus, Transition};
@@ -11,16 +14,15 @@ use tokio::task::JoinHandle;
 
 use super::limits::{limits, revocations};
 use super::tasks::Answer;
+use crate::disk::Folder;
 use crate::serving::LoadedModel;
 use crate::store::Store;
-use crate::store::files::StoreError;
-use crate::store::record::{Opened, RecordFile};
-use crate::store::slots::Slots;
 
 /// One model. Its machine decides, the rest is what the decisions need.
 pub(super) struct Model {
     pub(super) name: ModelName,
     pub(super) machine: Machine,
+    pub(super) disk: Folder,
     pub(super) slots: Slots,
     pub(super) record: RecordFile,
     /// The newest verified directive.
@@ -76,7 +78,7 @@ impl Model {
         store: &Store,
         trusted: &Trusted,
         name: ModelName,
-    ) -> Result<Recovered, StoreError> {
+    ) -> Result<Recovered, DiskError> {
         let (slots, Opened { file, record, damage }) = store.model(&name)?;
         if let Some(damage) = damage {
             tracing::error!(
@@ -90,6 +92,7 @@ impl Model {
         let model = Self {
             name,
             machine,
+            disk: store.disk().clone(),
             slots,
             record: file,
             directive: None,
@@ -124,7 +127,10 @@ impl Model {
             .map(|(version, _)| version.clone())
             .or_else(|| {
                 let slots = [SlotId::A, SlotId::B];
-                slots.iter().find_map(|slot| self.slots.manifest(*slot, digest)).map(|m| m.version)
+                slots
+                    .iter()
+                    .find_map(|slot| self.slots.manifest(&self.disk, *slot, digest))
+                    .map(|m| m.version)
             })?;
         let artifact = ArtifactRef { digest, version };
         self.learn(&artifact);

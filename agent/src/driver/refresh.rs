@@ -1,12 +1,13 @@
 //! Runs one refresh of the signed metadata: the pure workflow's effects against server and disk.
 
+use tidegate_device::store;
+use tidegate_disk::DiskError;
 use tidegate_trust::trusted::Recovered;
 use tidegate_trust::workflow::{Effect, Event, Limits, Refresh, Summary};
 use tidegate_trust::{Role, TrustError, Trusted};
 use tidegate_wire::Reason;
 
-use crate::store::files::StoreError;
-use crate::store::trust::TrustStore;
+use crate::store::TrustStore;
 use crate::upstream::Upstream;
 
 /// Why a refresh ended early.
@@ -17,7 +18,7 @@ pub(super) enum RefreshError {
     Trust(#[from] TrustError),
     /// The disk.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
 }
 
 impl RefreshError {
@@ -25,7 +26,7 @@ impl RefreshError {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Trust(error) => error.reason(),
-            Self::Store(error) => error.reason(),
+            Self::Disk(error) => store::reason(error),
         }
     }
 
@@ -36,7 +37,7 @@ impl RefreshError {
             Self::Trust(error) => {
                 matches!(error, TrustError::Fetch { reason: Reason::Unreachable, .. })
             }
-            Self::Store(_) => true,
+            Self::Disk(_) => true,
         }
     }
 }
@@ -89,7 +90,7 @@ async fn carry_out(
     effects: Vec<Effect>,
     upstream: &Upstream,
     store: &TrustStore,
-) -> Result<Next, StoreError> {
+) -> Result<Next, DiskError> {
     for effect in effects {
         match effect {
             Effect::Persist { role, bytes } => store.persist(role, &bytes)?,

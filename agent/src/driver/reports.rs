@@ -12,7 +12,7 @@ use super::send_window::SendWindow;
 use crate::clock::Clock;
 use crate::link::{Keep, Uplink};
 use crate::serving::Metrics;
-use crate::store::backlog::Backlog;
+use crate::store::Backlog;
 
 /// Reports on their way at a time: 32 of the largest are 5 MB, of usual ones 64 KiB.
 const IN_FLIGHT_MAX: usize = 32;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_device::store::slots::{SlotError, Slots};
 use tidegate_lifecycle::SlotId;
 use tidegate_wire::manifest::Manifest;
 use tidegate_wire::{ArtifactRef, Digest, ModelName, Reason};
@@ -16,7 +17,6 @@ use crate::disk::Folder;
 use crate::fetch::{self, FetchError, Order};
 use crate::self_test::{SelfTestOutcome, self_test};
 use crate::serving::{LoadedModel, read_golden};
-use crate::store::slots::{SlotError, Slots};
 
 /// What came of a piece of work, and which piece it was.
 pub(super) struct Answer {
@@ -55,11 +55,11 @@ impl Model {
         let order = Order {
             artifact,
             manifest_length: entry.map(|entry| entry.length),
-            slot: slot.name().to_string(),
-            other_slot: slot.other().name().to_string(),
+            slot: self.slots.path(slot),
+            other_slot: self.slots.path(slot.other()),
         };
         let delay = if first { random_below(ctx.jitter_max) } else { Duration::ZERO };
-        let disk = Folder::new(self.slots.folder());
+        let disk = self.disk.clone();
         let (upstream, pace) = (ctx.upstream.clone(), Arc::clone(&ctx.pace));
         let answers = ctx.answers.clone();
         self.download = Some(tokio::spawn(async move {
@@ -72,11 +72,11 @@ impl Model {
     /// Starts the check of every byte in a slot.
     pub(super) fn spawn_verify(&mut self, ctx: &Context, slot: SlotId, artifact: Digest) {
         let (model, epoch) = (self.name.clone(), self.begin());
-        let slots = self.slots.clone();
+        let (disk, slots) = (self.disk.clone(), self.slots.clone());
         let answers = ctx.answers.clone();
         tokio::spawn(async move {
             let name = model.clone();
-            let check = move || slots.verify(slot, artifact, &name).map_err(fault);
+            let check = move || slots.verify(&disk, slot, artifact, &name).map_err(fault);
             let checked = tokio::task::spawn_blocking(check).await;
             let panicked = |_| Err((Reason::StorageFailed, "the check broke off".to_string()));
             let outcome = Outcome::Verified(checked.unwrap_or_else(panicked));
@@ -87,10 +87,10 @@ impl Model {
     /// Starts loading a candidate and its golden set.
     pub(super) fn spawn_self_test(&mut self, ctx: &Context, slot: SlotId, artifact: Digest) {
         let (model, epoch) = (self.name.clone(), self.begin());
-        let (slots, answers) = (self.slots.clone(), ctx.answers.clone());
+        let (place, answers) = ((self.disk.clone(), self.slots.clone()), ctx.answers.clone());
         tokio::spawn(async move {
             let name = model.clone();
-            let test = move || load_and_test(&slots, slot, artifact, &name);
+            let test = move || load_and_test(&place, slot, artifact, &name);
             // An engine that panics on a model is a model that cannot be loaded.
             let panicked = |error: tokio::task::JoinError| {
                 Err((Reason::LoadFailed, format!("the engine broke off: {error}")))
@@ -107,11 +107,16 @@ fn fault(error: SlotError) -> (Reason, String) {
 
 type Tested = Result<(Arc<LoadedModel>, SelfTestOutcome), (Reason, String)>;
 
-fn load_and_test(slots: &Slots, slot: SlotId, artifact: Digest, model: &ModelName) -> Tested {
+fn load_and_test(
+    (disk, slots): &(Folder, Slots),
+    slot: SlotId,
+    artifact: Digest,
+    model: &ModelName,
+) -> Tested {
     // Verified when it came, but perhaps before a restart: reading it again is cheap beside
     // believing bytes that rotted meanwhile.
-    let manifest = slots.verify(slot, artifact, model).map_err(fault)?;
-    let folder = slots.path(slot);
+    let manifest = slots.verify(disk, slot, artifact, model).map_err(fault)?;
+    let folder = disk.path(&slots.path(slot));
     let artifact = ArtifactRef { digest: artifact, version: manifest.version.clone() };
     let unusable = |error: crate::serving::LoadError| (error.reason(), error.to_string());
     let golden = read_golden(&folder, &manifest).map_err(unusable)?;
@@ -127,15 +132,15 @@ fn load_and_test(slots: &Slots, slot: SlotId, artifact: Digest, model: &ModelNam
 /// Loads a model that has proved itself before, checking every byte first. Blocking work is done
 /// beside the runtime.
 pub(super) async fn reload(
-    slots: Slots,
+    (disk, slots): (Folder, Slots),
     slot: SlotId,
     artifact: Digest,
     model: ModelName,
 ) -> Result<Arc<LoadedModel>, (Reason, String)> {
     let load = move || {
-        let manifest = slots.verify(slot, artifact, &model).map_err(fault)?;
+        let manifest = slots.verify(&disk, slot, artifact, &model).map_err(fault)?;
         let artifact = ArtifactRef { digest: artifact, version: manifest.version.clone() };
-        let folder: &Path = &slots.path(slot);
+        let folder: &Path = &disk.path(&slots.path(slot));
         let loaded = LoadedModel::reload(folder, artifact, manifest);
         loaded.map(Arc::new).map_err(|error| (error.reason(), error.to_string()))
     };

@@ -1,20 +1,23 @@
 //! Who this device is: its key, and what enrolment gave it.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ED25519};
 use rustls::ClientConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use tidegate_disk::{Access, Disk, DiskError, read, replace};
 use tidegate_trust::SigningKey;
 use tidegate_wire::enrol::EnrolResponse;
 use tidegate_wire::envelope::{self, Message};
 use tidegate_wire::{DeviceId, Digest, FleetId};
 
-use super::files::{self, Access, StoreError};
+use crate::disk::Folder;
 use crate::tls::{self, Authority, Credentials, TimeFloor, TlsError};
+
+/// The file's name.
+const NAME: &str = "identity";
 
 /// What an admitted device keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,17 +67,16 @@ impl Message for Stored {
 pub enum IdentityError {
     /// The disk failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
     /// The file is not what an agent wrote.
     #[error(
-        "the identity in {} cannot be read ({problem}): it is damaged, or of an agent that still \
+        "the identity in {place} cannot be read ({problem}): it is damaged, or of an agent that still \
          had a password. Restore it, or remove the data folder and enrol this device again after \
-         `tidegate device remove`",
-        path.display()
+         `tidegate device remove`"
     )]
     Damaged {
-        /// Which file.
-        path: PathBuf,
+        /// Which file, with its whole path.
+        place: String,
         /// What is wrong.
         problem: String,
     },
@@ -85,7 +87,7 @@ pub enum IdentityError {
 
 /// The device's key and enrolment, and the file that keeps them. What is printed of it has no key.
 pub struct Identity {
-    path: PathBuf,
+    disk: Folder,
     seed: [u8; 32],
     enrolment: Option<Enrolment>,
 }
@@ -95,22 +97,22 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`]. A damaged identity is not replaced: the fleet knows the device by it.
-    pub fn load(path: PathBuf) -> Result<Self, IdentityError> {
-        let Some(bytes) = files::read(&path, Stored::SIZE_MAX)? else {
+    pub fn load(disk: Folder) -> Result<Self, IdentityError> {
+        let Some(bytes) = read(&disk, NAME, Stored::SIZE_MAX)? else {
             let mut seed = [0; 32];
             getrandom::fill(&mut seed).map_err(IdentityError::Random)?;
-            let identity = Self { path, seed, enrolment: None };
+            let identity = Self { disk, seed, enrolment: None };
             identity.save()?;
             return Ok(identity);
         };
-        let damaged = |path, problem: String| IdentityError::Damaged { path, problem };
+        let damaged = |problem| IdentityError::Damaged { place: disk.place(NAME), problem };
         let stored: Stored = match envelope::open(&bytes) {
             Ok(stored) => stored,
-            Err(error) => return Err(damaged(path, error.to_string())),
+            Err(error) => return Err(damaged(error.to_string())),
         };
         match <[u8; 32]>::try_from(stored.seed.as_slice()) {
-            Ok(seed) => Ok(Self { path, seed, enrolment: stored.enrolment }),
-            Err(_) => Err(damaged(path, "the key does not have 32 bytes".to_string())),
+            Ok(seed) => Ok(Self { disk, seed, enrolment: stored.enrolment }),
+            Err(_) => Err(damaged("the key does not have 32 bytes".to_string())),
         }
     }
 
@@ -155,22 +157,22 @@ impl Identity {
     /// Keeps what enrolment gave, durably.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing changed then.
-    pub fn enrolled(&mut self, enrolment: Enrolment) -> Result<(), StoreError> {
+    /// [`DiskError`]; nothing changed then.
+    pub fn enrolled(&mut self, enrolment: Enrolment) -> Result<(), DiskError> {
         let before = self.enrolment.replace(enrolment);
         self.save().inspect_err(|_| self.enrolment = before)
     }
 
-    fn save(&self) -> Result<(), StoreError> {
+    fn save(&self) -> Result<(), DiskError> {
         let stored = Stored { seed: self.seed.to_vec(), enrolment: self.enrolment.clone() };
-        files::replace(&self.path, &envelope::seal(&stored), Access::Owner)
+        replace(&self.disk, NAME, &envelope::seal(&stored), Access::Owner)
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, seed: _, enrolment } = self;
-        write!(f, "Identity({}, key ***, {enrolment:?})", path.display())
+        let Self { disk, seed: _, enrolment } = self;
+        write!(f, "Identity({}, key ***, {enrolment:?})", disk.place(NAME))
     }
 }
 
@@ -181,8 +183,7 @@ mod tests {
     #[test]
     fn key_and_enrolment_come_back() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("identity");
-        let mut identity = Identity::load(path.clone()).unwrap();
+        let mut identity = Identity::load(Folder::new(folder.path())).unwrap();
         let enrolment = Enrolment {
             device: "pi-1".parse().unwrap(),
             controller: "https://c:1".to_string(),
@@ -195,16 +196,16 @@ mod tests {
             expires: 2,
         };
         identity.enrolled(enrolment.clone()).unwrap();
-        let again = Identity::load(path).unwrap();
+        let again = Identity::load(Folder::new(folder.path())).unwrap();
         assert_eq!(again.key().id(), identity.key().id());
         assert_eq!(again.enrolment(), Some(&enrolment));
     }
 
     #[test]
     fn two_devices_have_two_keys() {
-        let folder = tempfile::tempdir().unwrap();
-        let one = Identity::load(folder.path().join("one")).unwrap();
-        let two = Identity::load(folder.path().join("two")).unwrap();
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [one, two] =
+            folders.each_ref().map(|it| Identity::load(Folder::new(it.path())).unwrap());
         assert_ne!(one.key().id(), two.key().id());
     }
 
@@ -213,7 +214,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity");
         std::fs::write(&path, b"\xff").unwrap();
-        let error = Identity::load(path.clone()).unwrap_err().to_string();
+        let error = Identity::load(Folder::new(folder.path())).unwrap_err().to_string();
         assert!(error.contains("identity") && error.contains("device remove"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"\xff");
     }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::files::{StoreError, at};
+use tidegate_disk::DiskError;
+
+use crate::disk::failure;
 
 /// The data folder cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +27,7 @@ pub enum LockError {
     },
     /// The disk failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Disk(#[from] DiskError),
 }
 
 /// Keeps other agents out of the folder for as long as it lives; the system lets go of it however
@@ -44,7 +46,7 @@ impl Lock {
         let path = folder.join("lock");
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = opened.map_err(at("open", &path))?;
+        let mut file = opened.map_err(|error| failure("open", &path, &error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -56,7 +58,7 @@ impl Lock {
                 };
                 return Err(LockError::Taken { folder: folder.to_path_buf(), holder });
             }
-            Err(errno) => return Err(at("lock", &path)(errno.into()).into()),
+            Err(errno) => return Err(failure("lock", &path, &errno.into()).into()),
         }
         // Only for people: a full disk must not keep the agent from starting.
         let _ = file

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use rumqttc::{MqttOptions, TlsConfiguration, Transport};
+use tidegate_agent::disk::Folder;
 use tidegate_agent::store::identity::Identity;
 use tidegate_agent::tls::{self, Authority, Credentials, TimeFloor};
 use tidegate_trust::sign_enrol;
@@ -31,7 +32,7 @@ impl Newcomer {
     /// One with a key that nobody else has.
     pub fn new(id: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let identity = Arc::new(Identity::load(folder.path().join("identity")).unwrap());
+        let identity = Arc::new(Identity::load(Folder::new(folder.path())).unwrap());
         Self { id: id.parse().unwrap(), identity }
     }
 
