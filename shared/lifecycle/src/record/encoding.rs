@@ -13,6 +13,9 @@ pub const RECORD_LEN: usize = 1024;
 
 const MAGIC: [u8; 4] = *b"TGLR";
 const FORMAT: u8 = 2;
+/// No device writes so often: a thousand writes a second for nine thousand years. Beyond it counting on
+/// could end where no higher number is left.
+const SEQ_MAX: u64 = 1 << 48;
 const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 const BODY_LEN: usize = RECORD_LEN - 4;
 /// Format 1 was shorter and knew no limits; what it has stands in the same places.
@@ -114,7 +117,7 @@ impl Record {
     }
 
     fn read(bytes: &mut Reader<'_>) -> Option<Self> {
-        let seq = bytes.u64()?;
+        let seq = bytes.u64().filter(|seq| *seq <= SEQ_MAX)?;
         let generation = Generation(bytes.u64()?);
         let mut slots = [Slot::Empty; 2];
         for slot in &mut slots {
@@ -344,6 +347,16 @@ mod tests {
         assert_eq!(Record::from_bytes(&full().to_bytes()), Ok(full()));
         let empty = Record::default();
         assert_eq!(Record::from_bytes(&empty.to_bytes()), Ok(empty));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_followed_by_another_is_none() {
+        let last = Record { seq: SEQ_MAX, ..full() };
+        assert_eq!(Record::from_bytes(&last.to_bytes()), Ok(last));
+        for seq in [SEQ_MAX + 1, u64::MAX] {
+            let beyond = Record { seq, ..full() };
+            assert_eq!(Record::from_bytes(&beyond.to_bytes()), Err(DamagedRecord::Value));
+        }
     }
 
     #[test]
