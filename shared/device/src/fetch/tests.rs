@@ -232,6 +232,15 @@ fn a_connection_that_breaks_off_is_resumed_where_it_stopped() {
 }
 
 #[test]
+fn a_connection_that_breaks_off_behind_the_last_byte_lost_nothing() {
+    let (scene, disk) = (Scene::new(), MemoryDisk::default());
+    let mut server = Server::with_model_sent(&scene, &[Manner::CutAfter(4_000, 10)]);
+    server.fetch(&disk, &scene.order()).unwrap();
+    scene.assert_complete(&disk);
+    assert_eq!(server.offsets_of_model(), [0]);
+}
+
+#[test]
 fn a_connection_that_brings_nothing_or_too_slowly_is_for_the_machine() {
     // 64 bytes a second, the pause included.
     for (bytes, ms, enough) in [(0, 0, false), (100, 1_062, true), (100, 1_063, false)] {
