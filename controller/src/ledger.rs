@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use tidegate_agent::disk::Folder;
+pub use tidegate_control::Decided;
 use tidegate_control::Entry;
 use tidegate_wire::Digest;
 
@@ -21,28 +22,6 @@ pub struct Ledger {
     journal: Mutex<Journal<Folder>>,
     state: RwLock<State>,
     audit: RwLock<Vec<AuditEntry>>,
-}
-
-/// What somebody wants to decide.
-pub struct Decided<T> {
-    /// What is journaled, if anything.
-    pub record: Option<Record>,
-    /// In their words.
-    pub why: String,
-    /// What the caller gets once it is on the disk.
-    pub value: T,
-}
-
-impl<T> Decided<T> {
-    /// One decision.
-    pub fn one(record: Record, why: impl Into<String>, value: T) -> Self {
-        Self { record: Some(record), why: why.into(), value }
-    }
-
-    /// Nothing new to decide.
-    pub fn nothing(value: T) -> Self {
-        Self { record: None, why: String::new(), value }
-    }
 }
 
 impl Ledger {

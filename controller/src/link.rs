@@ -12,6 +12,7 @@ use rumqttc::mqttbytes::v5::{Packet, Publish, SubscribeReasonCode};
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, PublishOptions, TlsConfiguration, Transport,
 };
+use tidegate_control::announce::{Owed, Sending};
 use tidegate_wire::FleetId;
 use tidegate_wire::envelope::Message;
 use tidegate_wire::report::Report;
@@ -59,13 +60,6 @@ pub struct Link {
     announcing: Arc<Mutex<Owed>>,
 }
 
-/// Whether something retained could not be sent and must be announced again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owed {
-    Nothing,
-    Everything,
-}
-
 /// What everybody must know, whenever it is asked for.
 pub trait Announcements: Send + Sync + 'static {
     /// Topics with what is retained on them.
@@ -75,7 +69,7 @@ pub trait Announcements: Send + Sync + 'static {
 impl Link {
     /// A link that is not connected yet; [`Link::run`] connects it.
     pub fn new(fleet: FleetId) -> Self {
-        let announcing = Arc::new(Mutex::new(Owed::Nothing));
+        let announcing = Arc::default();
         Self { fleet, client: Arc::default(), connected: watch::Sender::new(false), announcing }
     }
 
@@ -86,15 +80,13 @@ impl Link {
     pub fn announce(&self, newest: impl FnOnce() -> Vec<(Topic, Vec<u8>)>) {
         let mut owed = self.announcing();
         for (topic, bytes) in newest() {
-            if self.send(&topic, bytes, Kept::Retained) == Sending::Refused {
-                *owed = Owed::Everything;
-            }
+            owed.note(self.send(&topic, bytes, Kept::Retained));
         }
     }
 
     /// Announces everything again if something could not be sent before.
     pub fn settle(&self, announcements: &dyn Announcements) {
-        let owed = std::mem::replace(&mut *self.announcing(), Owed::Nothing);
+        let owed = self.announcing().settle();
         if owed == Owed::Everything {
             self.announce(|| announcements.retained());
         }
@@ -210,15 +202,6 @@ impl Link {
         self.connected.send_replace(true);
         tracing::info!("connected to the broker");
     }
-}
-
-/// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sending {
-    /// It is on its way, or will be said on the next connection.
-    Taken,
-    /// There was no room for it.
-    Refused,
 }
 
 #[derive(Clone, Copy)]

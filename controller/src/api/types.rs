@@ -11,6 +11,7 @@ pub use access::*;
 
 use serde::{Deserialize, Serialize};
 pub use tidegate_control::books::ReportCounts;
+pub use tidegate_control::planner::{DecisionView, RolloutCommand, RolloutStart};
 use tidegate_wire::directive::Directive;
 use tidegate_wire::{
     ArtifactRef, DeviceId, Digest, FleetId, Generation, Labels, ModelName, Reason, State, Version,
@@ -134,56 +135,12 @@ pub struct ModelDetail {
     pub rollouts: Vec<RolloutSummary>,
 }
 
-/// `POST /v1/rollouts`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RolloutStart {
-    /// The model.
-    pub model: ModelName,
-    /// The signed version that it is to have.
-    pub version: Version,
-    /// The policy as TOML; without it the default policy.
-    #[serde(default)]
-    pub policy_toml: Option<String>,
-    /// Why, for the audit log.
-    pub why: String,
-}
-
 /// `POST /v1/rollouts/{id}/{pause|resume|promote|revert|cancel}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutAct {
     /// Why, for the audit log.
     pub why: String,
-}
-
-/// What an operator can do to a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RolloutCommand {
-    /// Opens no further wave until it is resumed.
-    Pause,
-    /// Goes on after a pause.
-    Resume,
-    /// Opens the next wave without waiting for the gate.
-    Promote,
-    /// Directs everybody back.
-    Revert,
-    /// Stops where it is; devices keep what they have.
-    Cancel,
-}
-
-impl RolloutCommand {
-    /// The last segment of its path.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Promote => "promote",
-            Self::Revert => "revert",
-            Self::Cancel => "cancel",
-        }
-    }
 }
 
 /// `GET /v1/rollouts`, optionally with `?model=`.
@@ -282,17 +239,6 @@ pub struct RolloutDetail {
     pub comparisons: Vec<ComparisonView>,
     /// Every device that the policy selects, by id.
     pub devices: Vec<RolloutDevice>,
-}
-
-/// What the planner decided last.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DecisionView {
-    /// `start`, `advance`, `complete`, `hold`, `revert` or `ended`.
-    pub kind: String,
-    /// One sentence.
-    pub text: String,
-    /// What a hold waits for, one sentence each.
-    pub holds: Vec<String>,
 }
 
 /// One wave for a progress bar.

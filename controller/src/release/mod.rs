@@ -20,10 +20,11 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use tidegate_rollout::{ArtifactFacts, Known};
+use tidegate_control::planner::facts;
+use tidegate_rollout::ArtifactFacts;
 use tidegate_trust::{KeyId, Targets, TrustError};
 use tidegate_wire::manifest::DriftReference;
-use tidegate_wire::{ArtifactRef, Digest, ModelName};
+use tidegate_wire::{Digest, ModelName};
 
 use crate::api::types::KeyLabel;
 use crate::blobs::Blobs;
@@ -36,6 +37,7 @@ pub use names::{KeyNames, NamesError};
 use present::Present;
 use store::Files;
 pub use store::is_metadata_name;
+pub use tidegate_control::release::Lifetimes;
 
 /// Why a release was not published. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -97,15 +99,6 @@ pub enum ReleaseError {
     Journal(#[from] JournalError),
 }
 
-/// Seconds for which what the controller signs is good.
-#[derive(Debug, Clone, Copy)]
-pub struct Lifetimes {
-    /// Of a snapshot.
-    pub snapshot_seconds: u64,
-    /// Of a timestamp.
-    pub timestamp_seconds: u64,
-}
-
 /// Signs and serves release metadata.
 pub struct Releases {
     files: Files,
@@ -147,18 +140,8 @@ impl Releases {
 
     /// What the planner needs to know of a model's artifacts.
     pub fn facts(&self, model: &ModelName) -> ArtifactFacts {
-        let mut facts = ArtifactFacts::default();
         let present = self.present();
-        let Some(targets) = &present.targets else { return facts };
-        for (version, entry) in targets.artifacts.get(model).into_iter().flatten() {
-            let artifact = ArtifactRef { digest: entry.digest, version: version.clone() };
-            let known = match targets.revocation(&entry.digest) {
-                Some(_) => Known::Revoked,
-                None => Known::Signed,
-            };
-            facts = facts.with(&artifact, known);
-        }
-        facts
+        present.targets.as_ref().map(|all| facts(all, model)).unwrap_or_default()
     }
 
     /// The newest targets metadata.

@@ -1,19 +1,11 @@
 //! What the controller signs by itself: which targets metadata is the newest.
 
-use tidegate_trust::release::{next_snapshot, next_timestamp, sign_metadata};
-use tidegate_wire::Digest;
+use tidegate_control::release::{Stale, stale};
+use tidegate_trust::release::sign_metadata;
 
 use super::present::Present;
 use super::{ReleaseError, Releases};
 use crate::clock;
-
-/// What must be signed anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stale {
-    Nothing,
-    Timestamp,
-    Both,
-}
 
 impl Releases {
     /// Signs snapshot and timestamp anew if half of their time is over. Says whether there is a new
@@ -37,21 +29,8 @@ impl Releases {
     }
 
     pub(super) fn stale(&self, present: &Present) -> Stale {
-        let (now, trusted) = (clock::now(), &present.trusted);
-        let lifetimes = &self.lifetimes;
-        let named = trusted.snapshot().zip(present.stored.targets.as_ref());
-        let names_newest = named.is_some_and(|(snapshot, bytes)| {
-            snapshot.targets.digest == Some(Digest::of(bytes))
-                && fresh(snapshot.expires, lifetimes.snapshot_seconds, now)
-        });
-        let stamped = trusted
-            .timestamp()
-            .is_some_and(|timestamp| fresh(timestamp.expires, lifetimes.timestamp_seconds, now));
-        match (names_newest, stamped) {
-            (false, _) => Stale::Both,
-            (true, false) => Stale::Timestamp,
-            (true, true) => Stale::Nothing,
-        }
+        let targets = present.stored.targets.as_deref();
+        stale(&present.trusted, targets, &self.lifetimes, clock::now())
     }
 
     pub(super) fn sign(&self, present: &mut Present, stale: Stale) -> Result<(), ReleaseError> {
@@ -64,10 +43,8 @@ impl Releases {
             (Stale::Nothing, _) => return Ok(()),
             (Stale::Timestamp, Some(snapshot)) => snapshot.clone(),
             _ => {
-                let expires = now.saturating_add(self.lifetimes.snapshot_seconds);
-                let mut snapshot = next_snapshot(trusted, targets, targets_bytes, expires);
-                used.snapshot = snapshot.version.max(used.snapshot.saturating_add(1));
-                snapshot.version = used.snapshot;
+                let named = (&*targets, targets_bytes.as_slice());
+                let snapshot = used.next_snapshot(trusted, named, &self.lifetimes, now);
                 let bytes = sign_metadata(&snapshot, &[&keys.snapshot]);
                 self.files.write_snapshot(snapshot.version, &bytes)?;
                 stored.snapshot = Some(bytes);
@@ -75,20 +52,11 @@ impl Releases {
             }
         };
         let snapshot_bytes = stored.snapshot.as_ref().expect("it was written or trusted");
-        let expires = now.saturating_add(self.lifetimes.timestamp_seconds);
-        let mut timestamp = next_timestamp(trusted, &snapshot, snapshot_bytes, now, expires);
-        used.timestamp = timestamp.version.max(used.timestamp.saturating_add(1));
-        timestamp.version = used.timestamp;
+        let named = (&snapshot, snapshot_bytes.as_slice());
+        let timestamp = used.next_timestamp(trusted, named, &self.lifetimes, now);
         let bytes = sign_metadata(&timestamp, &[&keys.timestamp]);
         self.files.write_timestamp(&bytes)?;
         stored.timestamp = Some(bytes);
         present.verify()
     }
-}
-
-/// Whether more than half of a lifetime is left, and not more than all of it: what was signed while
-/// the clock was ahead is signed anew once it was set back.
-fn fresh(expires: u64, lifetime_seconds: u64, now: u64) -> bool {
-    let left = expires.saturating_sub(now);
-    left > lifetime_seconds / 2 && left <= lifetime_seconds
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegate_control::release::Used;
 use tidegate_trust::codec::Codec;
 use tidegate_trust::release::{Draft, verify_targets_draft, verify_targets_update};
 use tidegate_trust::{CoseCbor, Role, Stored, Targets, TrustError, Trusted};
@@ -24,16 +25,8 @@ pub(super) struct Present {
     pub draft: Option<Waiting>,
     /// The keys that root gives the online roles to.
     pub keys: Arc<OnlineKeys>,
-    /// The highest versions that were ever signed, also by keys that were replaced since: versions
-    /// never fall, so that no device and no cache takes the new for old.
+    /// The highest versions that were ever signed.
     pub used: Used,
-}
-
-/// Versions of what the controller signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Used {
-    pub snapshot: u64,
-    pub timestamp: u64,
 }
 
 /// A draft and its bytes.

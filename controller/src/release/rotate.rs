@@ -6,11 +6,11 @@
 
 use std::sync::{Arc, PoisonError};
 
+use tidegate_control::release::Stale;
 use tidegate_trust::release::{verify_root_update, verify_targets_draft};
 use tidegate_trust::{Root, Trusted};
 use tidegate_wire::Digest;
 
-use super::online::Stale;
 use super::present::Present;
 use super::{KeyNames, ReleaseError, Releases};
 use crate::api::types::RootPublished;
