@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::driver::{Driver, Parts, StatusFacts};
+use crate::driver::{self, Driver, Parts};
 use crate::enrol::{self, EnrolError};
 use crate::http;
 use crate::link::Door;
@@ -145,18 +145,13 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
     let base = enrol::controller(&config, &enrolment);
     let upstream = Upstream::new(&base, tls.clone(), enrol::silence_max(&config))?;
 
-    let facts = StatusFacts {
-        device: config.device.clone(),
-        labels: config.labels.clone(),
-        instance,
-        api: api.address,
-    };
+    let settings = driver::settings(&config, api.address, instance);
     let (events, link_events) = mpsc::channel(LINK_EVENTS_WAITING);
     let mqtt = MqttConfig {
         door: Door { broker: enrolment.broker, tls: Arc::new(tls) },
         fleet: enrolment.fleet.clone(),
         device: config.device.clone(),
-        last_will: envelope::seal(&facts.offline()),
+        last_will: envelope::seal(&settings.offline()),
     };
     let backlog = backlog(&config, &store, enrolment.fleet);
     let link = MqttLink::start(mqtt, events)?;

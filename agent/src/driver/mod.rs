@@ -1,54 +1,44 @@
-//! One task that owns all machines of the device: it turns messages, answers and timers into their
-//! events, and carries out their effects in order.
+//! One task that owns the device: it turns messages, answers and timers into its inputs, and carries
+//! out its effects in order.
 //!
-//! Nothing here decides what runs; that is `tidegate-lifecycle`. Nothing here is on the way of an
-//! inference; that is [`crate::serving`]. So whatever this task waits for, answers keep coming.
+//! Nothing here decides; that is `tidegate-device`. Nothing here is on the way of an inference; that
+//! is [`crate::serving`]. So whatever this task waits for, answers keep coming.
 
-mod context;
-mod directives;
-mod effects;
-mod limits;
-mod model;
-mod refresh;
-mod refusals;
-mod reports;
-mod send_window;
+mod figures;
+mod hands;
+mod settings;
 mod tasks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_device::store;
+use tidegate_device::spool::Backlog;
+use tidegate_device::{Device, Effects, Input, Moment};
 use tidegate_trust::Trusted;
-use tidegate_wire::report::{Body, Status, Window};
-use tidegate_wire::topic::Topic;
-use tidegate_wire::{DeviceId, Digest, Labels, ModelName};
+use tidegate_wire::report::Window;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
-use crate::clock::{Backoff, Clock};
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::disk::Folder;
 use crate::fetch::Pace;
 use crate::link::{LinkEvent, Uplink};
 use crate::serving::Serving;
-use crate::store::{Backlog, Store};
+use crate::store::Store;
+use crate::store::spool::SledSpool;
 use crate::tls::TimeFloor;
 use crate::upstream::Upstream;
 
-use context::Context;
-use directives::REFRESH_RETRY;
-use model::Model;
-use refresh::Refreshed;
-use refusals::Refusals;
-use reports::Reports;
+use figures::Gauges;
+use hands::Hands;
 use tasks::Answer;
 
-pub use send_window::SendWindow;
+pub use settings::settings;
 
-/// How often gates are asked while one is open, and how often the rest is looked at.
-const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+/// How often old windows are looked for, milliseconds.
+const CLOSE_WINDOWS_EVERY_MS: u64 = 500;
 
 /// What a driver is given.
 pub struct Parts {
@@ -61,7 +51,7 @@ pub struct Parts {
     /// Windows that `serving` closed.
     pub windows: mpsc::Receiver<Window>,
     /// Unsent reports.
-    pub backlog: Backlog,
+    pub backlog: Backlog<SledSpool>,
     /// The link's sending side.
     pub uplink: Arc<dyn Uplink>,
     /// The link's events.
@@ -76,118 +66,58 @@ pub struct Parts {
     pub instance: u64,
 }
 
-/// All machines of the device, and what they need.
+/// The device, and what its decisions are carried out with.
 pub struct Driver {
-    ctx: Context,
-    models: BTreeMap<ModelName, Model>,
+    device: Device<Folder, SledSpool>,
+    hands: Hands,
+    gauges: Gauges,
+    clock: Clock,
     link: mpsc::Receiver<LinkEvent>,
     windows: mpsc::Receiver<Window>,
     answers: mpsc::UnboundedReceiver<Answer>,
-    /// Directives whose signatures the present root does not explain.
-    unverified: BTreeMap<ModelName, Vec<u8>>,
-    /// Directives for models that the disk has no room for, and when to try again.
-    unplaced: BTreeMap<ModelName, Vec<u8>>,
-    place_at: u64,
-    refusals: Refusals,
-    refreshing: Option<JoinHandle<Refreshed>>,
-    refresh_at: Option<u64>,
-    refresh_backoff: Backoff,
-    /// Since the last request for a refresh, one has begun and not failed for want of an answer.
-    metadata_is_newest: bool,
-    timestamp_seen: Option<Digest>,
-    identity: StatusFacts,
     window_age_max: Duration,
-    heartbeat_ms: u64,
-    status_at: u64,
-    tick_at: u64,
-}
-
-/// What a status says of the device whatever its models do.
-#[derive(Debug, Clone)]
-pub struct StatusFacts {
-    /// The device.
-    pub device: DeviceId,
-    /// Its labels.
-    pub labels: Labels,
-    /// Random, drawn at the start.
-    pub instance: u64,
-    /// Where its local API listens.
-    pub api: SocketAddr,
-}
-
-impl StatusFacts {
-    /// The status of a device that is gone: what the broker publishes in its name.
-    pub fn offline(&self) -> Status {
-        Status {
-            device: self.device.clone(),
-            agent: env!("CARGO_PKG_VERSION").to_string(),
-            online: false,
-            instance: self.instance,
-            labels: self.labels.clone(),
-            models: Vec::new(),
-            api: self.api.to_string(),
-            spooled: 0,
-            dropped: 0,
-            refused: Vec::new(),
-        }
-    }
+    close_windows_at: u64,
+    /// The data folder is this agent's as long as this is there.
+    _store: Store,
 }
 
 impl Driver {
     /// Brings all models back from disk. When this returns, what was active answers again, or its
     /// machine has gone back to what does.
     pub async fn recover(config: &Config, parts: Parts) -> Self {
-        let Parts { store: data, trusted, serving, backlog, uplink, upstream, .. } = parts;
-        let Parts { floor, api, instance, .. } = parts;
+        let Parts { store, trusted, serving, windows, backlog, uplink, link, .. } = parts;
         let (sender, answers) = mpsc::unbounded_channel();
-        let clock = Clock::start();
-        let (device, labels) = (config.device.clone(), config.labels.clone());
-        let reports = Reports::new(backlog, uplink, device.clone(), clock);
-        reports.register(serving.metrics());
-        let names = store::models(data.disk()).unwrap_or_else(|error| {
-            tracing::error!("{error}");
-            Vec::new()
-        });
-        let ctx = Context {
-            device: device.clone(),
-            facts: context::device_facts(&labels),
-            store: data,
-            trusted,
+        let gauges = Gauges::default();
+        gauges.register(serving.metrics());
+        let hands = Hands {
+            device: config.device.clone(),
+            disk: store.disk().clone(),
             serving,
-            reports,
-            upstream,
-            floor,
+            uplink,
+            upstream: parts.upstream,
+            floor: parts.floor,
             pace: Arc::new(Pace::new(config.downloads.kib_per_second_max)),
-            jitter_max: Duration::from_secs(config.downloads.start_jitter_seconds_max),
             answers: sender,
-            clock,
-            status_due: true,
+            held: BTreeMap::new(),
+            asking: None,
         };
+        let clock = Clock::start();
+        let settings = settings(config, parts.api, parts.instance);
+        let disk = store.disk().clone();
+        let (device, effects) = Device::recover(settings, disk, backlog, trusted, moment(clock));
         let mut driver = Self {
-            ctx,
-            models: BTreeMap::new(),
-            link: parts.link,
-            windows: parts.windows,
+            device,
+            hands,
+            gauges,
+            clock,
+            link,
+            windows,
             answers,
-            unverified: BTreeMap::new(),
-            unplaced: BTreeMap::new(),
-            place_at: 0,
-            refusals: Refusals::default(),
-            refreshing: None,
-            refresh_at: Some(0),
-            refresh_backoff: Backoff::new(REFRESH_RETRY.0, REFRESH_RETRY.1),
-            metadata_is_newest: false,
-            timestamp_seen: None,
-            identity: StatusFacts { device, labels, instance, api },
             window_age_max: config.reports.window(),
-            heartbeat_ms: config.reports.heartbeat_seconds.saturating_mul(1_000),
-            status_at: 0,
-            tick_at: 0,
+            close_windows_at: 0,
+            _store: store,
         };
-        for name in names {
-            driver.recover_model(&name).await;
-        }
-        driver.recover_directives().await;
+        driver.carry_out(effects).await;
         driver
     }
 
@@ -195,121 +125,78 @@ impl Driver {
     pub async fn run(&mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
-            self.tick().await;
-            self.send();
-            let wait_ms = self.tick_at.saturating_sub(self.ctx.clock.ms());
-            tokio::select! {
+            self.close_windows();
+            let wait = self.wait();
+            let input = tokio::select! {
                 () = &mut shutdown => return,
-                Some(event) = self.link.recv() => self.link_event(event).await,
-                Some(answer) = self.answers.recv() => self.answer(answer).await,
-                Some(window) = self.windows.recv(), if self.ctx.reports.takes_windows() => {
-                    self.ctx.reports.append(Body::Window(window));
+                Some(event) = self.link.recv() => heard(event),
+                Some(answer) = self.answers.recv() => self.hands.answered(answer),
+                Some(window) = self.windows.recv(), if self.device.takes_windows() => {
+                    Input::Window(window)
                 }
-                refreshed = ended(&mut self.refreshing) => self.refreshed(refreshed).await,
-                () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-            }
+                input = self.hands.told() => input,
+                () = tokio::time::sleep(wait) => Input::Tick,
+            };
+            self.take(input).await;
         }
     }
 
     /// Ends: every machine knows that it was asked to, every window is closed and on disk, and the
     /// controller is told. The local API must not answer any more.
     pub async fn finish(&mut self) {
-        if let Some(refreshing) = self.refreshing.take() {
-            refreshing.abort();
-        }
-        for model in self.models.values_mut() {
-            model.stop(&mut self.ctx).await;
-        }
+        self.hands.stop_asking();
+        self.take(Input::Stopping).await;
+        self.hands.serving.shutdown();
         while let Ok(window) = self.windows.try_recv() {
-            self.ctx.reports.append(Body::Window(window));
+            self.take(Input::Window(window)).await;
         }
-        self.ctx.serving.shutdown();
-        while let Ok(window) = self.windows.try_recv() {
-            self.ctx.reports.append(Body::Window(window));
-        }
-        self.ctx.reports.send_due();
-        let status = Status { online: false, ..self.status() };
-        self.ctx.reports.publish_status(&status);
-        self.ctx.reports.finish();
+        self.take(Input::Stopped).await;
     }
 
-    async fn tick(&mut self) {
-        let now = self.ctx.clock.ms();
-        if now < self.tick_at {
-            return;
-        }
-        for model in self.models.values_mut() {
-            model.tick(&mut self.ctx).await;
-        }
-        self.ctx.serving.close_windows(self.window_age_max);
-        self.place().await;
-        self.start_refresh();
-        let busy = |model: &Model| model.is_watched() || model.deadline().is_some();
-        let tick = if self.models.values().any(busy) { TICK.0 } else { TICK.1 };
-        self.tick_at = now + u64::try_from(tick.as_millis()).unwrap_or(u64::MAX);
+    /// How long nothing is due.
+    fn wait(&self) -> Duration {
+        let deadline = self.device.deadline().unwrap_or(u64::MAX).min(self.close_windows_at);
+        Duration::from_millis(deadline.saturating_sub(self.clock.ms()))
     }
 
-    /// Hands the link what is due.
-    fn send(&mut self) {
-        self.ctx.reports.send_due();
-        if !self.ctx.reports.is_up() {
-            return;
+    fn close_windows(&mut self) {
+        let now = self.clock.ms();
+        if now >= self.close_windows_at {
+            self.hands.serving.close_windows(self.window_age_max);
+            self.close_windows_at = now.saturating_add(CLOSE_WINDOWS_EVERY_MS);
         }
-        let now = self.ctx.clock.ms();
-        if self.ctx.status_due || now.saturating_sub(self.status_at) >= self.heartbeat_ms {
-            let status = self.status();
-            if self.ctx.reports.publish_status(&status) {
-                self.ctx.status_due = false;
-                self.status_at = now;
+    }
+
+    async fn take(&mut self, input: Input) {
+        let effects = self.device.step(moment(self.clock), input);
+        self.carry_out(effects).await;
+    }
+
+    /// In order; what comes of an effect at once is told behind them.
+    async fn carry_out(&mut self, mut effects: Effects) {
+        let mut inputs = VecDeque::new();
+        loop {
+            for effect in effects {
+                inputs.extend(self.hands.carry_out(effect).await);
             }
+            let Some(input) = inputs.pop_front() else { break };
+            effects = self.device.step(moment(self.clock), input);
         }
-    }
-
-    fn status(&mut self) -> Status {
-        let trusted = &self.ctx.trusted;
-        let models = self.models.values_mut().map(|model| model.status(trusted)).collect();
-        Status {
-            online: true,
-            models,
-            spooled: self.ctx.reports.waiting(),
-            dropped: self.ctx.reports.dropped(),
-            refused: self.refusals.list(),
-            ..self.identity.offline()
-        }
-    }
-
-    async fn link_event(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Up => {
-                tracing::info!("connected to the broker");
-                self.ctx.reports.link_up();
-                self.ctx.status_due = true;
-            }
-            LinkEvent::Down { .. } | LinkEvent::TakenOver => self.ctx.reports.link_down(),
-            LinkEvent::Message { topic, payload } => match topic {
-                Topic::Timestamp => self.timestamp_arrived(&payload),
-                Topic::Directive(model) => self.directive_arrived(model, payload).await,
-                Topic::Ack(device) if device == self.ctx.device => {
-                    self.ctx.reports.acknowledged(&payload);
-                }
-                // Not subscribed to.
-                Topic::Ack(_) | Topic::Report(_) | Topic::Status(_) => {}
-            },
-        }
-        self.start_refresh();
-    }
-
-    async fn answer(&mut self, answer: Answer) {
-        if let Some(model) = self.models.get_mut(&answer.model) {
-            model.answered(&mut self.ctx, answer).await;
-        }
+        self.gauges.show(self.device.figures());
     }
 }
 
-/// What came of a running refresh; never, if there is none. None if it broke off.
-async fn ended(refreshing: &mut Option<JoinHandle<Refreshed>>) -> Option<Refreshed> {
-    match refreshing {
-        Some(refreshing) => refreshing.await.ok(),
-        None => std::future::pending().await,
+fn moment(clock: Clock) -> Moment {
+    Moment { ms: clock.ms(), unix: clock.unix() }
+}
+
+fn heard(event: LinkEvent) -> Input {
+    match event {
+        LinkEvent::Up => {
+            tracing::info!("connected to the broker");
+            Input::LinkUp
+        }
+        LinkEvent::Down { .. } | LinkEvent::TakenOver => Input::LinkDown,
+        LinkEvent::Message { topic, payload } => Input::Message { topic, payload },
     }
 }
