@@ -14,7 +14,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_device::spool::Backlog;
 use tidegate_device::{Device, Effects, Input, Moment};
 use tidegate_trust::Trusted;
 use tidegate_wire::report::Window;
@@ -26,8 +25,8 @@ use crate::disk::Folder;
 use crate::fetch::Pace;
 use crate::link::{LinkEvent, Uplink};
 use crate::serving::Serving;
-use crate::store::Store;
 use crate::store::spool::SledSpool;
+use crate::store::{Backlog, Store};
 use crate::tls::TimeFloor;
 use crate::upstream::Upstream;
 
@@ -51,7 +50,7 @@ pub struct Parts {
     /// Windows that `serving` closed.
     pub windows: mpsc::Receiver<Window>,
     /// Unsent reports.
-    pub backlog: Backlog<SledSpool>,
+    pub backlog: Backlog,
     /// The link's sending side.
     pub uplink: Arc<dyn Uplink>,
     /// The link's events.

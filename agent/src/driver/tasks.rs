@@ -69,13 +69,7 @@ pub(super) fn download(
 }
 
 /// Starts the check of every byte in a slot.
-pub(super) fn verify(
-    place: Place,
-    epoch: Epoch,
-    slot: SlotId,
-    artifact: Digest,
-    answers: Answers,
-) {
+pub(super) fn verify(place: Place, epoch: Epoch, slot: SlotId, artifact: Digest, answers: Answers) {
     tokio::spawn(async move {
         let model = place.model.clone();
         let check = move || {
@@ -118,8 +112,7 @@ fn load_and_test(
 ) -> Result<(Arc<LoadedModel>, SelfTestOutcome), Fault> {
     // Verified when it came, but perhaps before a restart: reading it again is cheap beside
     // believing bytes that rotted meanwhile.
-    let manifest =
-        place.slots.verify(&place.disk, slot, artifact, &place.model).map_err(wrong)?;
+    let manifest = place.slots.verify(&place.disk, slot, artifact, &place.model).map_err(wrong)?;
     let folder = place.path(slot);
     let artifact = ArtifactRef { digest: artifact, version: manifest.version.clone() };
     let golden = read_golden(&folder, &manifest).map_err(unusable)?;
