@@ -164,6 +164,19 @@ impl Device {
         .await
     }
 
+    /// The next report, unacknowledged, or the next status.
+    pub async fn heard(&mut self) -> Heard {
+        within("a report or a status", async {
+            let (topic, payload) = self.published.recv().await.expect("the device is there");
+            match topic {
+                Topic::Report(_) => Heard::Report(envelope::open(&payload).unwrap()),
+                Topic::Status(_) => Heard::Status(envelope::open(&payload).unwrap()),
+                other => panic!("{other:?}"),
+            }
+        })
+        .await
+    }
+
     /// Waits for a status that `fits`.
     pub async fn status(&mut self, what: &str, fits: impl Fn(&Status) -> bool) -> Status {
         within(what, async {
@@ -195,6 +208,13 @@ impl Device {
         self.task.abort();
         let _ = self.task.await;
     }
+}
+
+/// What a device publishes.
+#[allow(clippy::large_enum_variant)] // Looked at once and dropped.
+pub enum Heard {
+    Report(Report),
+    Status(Status),
 }
 
 fn ended(state: State) -> bool {
