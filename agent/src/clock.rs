@@ -53,7 +53,7 @@ impl Backoff {
 }
 
 /// A random time below `limit`, milliseconds apart. Without random numbers it is the middle.
-pub fn random_below(limit: Duration) -> Duration {
+fn random_below(limit: Duration) -> Duration {
     let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     if ms == 0 {
         return Duration::ZERO;
