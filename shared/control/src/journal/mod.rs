@@ -123,7 +123,8 @@ impl<D: Disk> Journal<D> {
     ///
     /// # Errors
     /// [`JournalError::Write`] or [`JournalError::TooLarge`]: nothing was decided then. What a
-    /// failed write left is cut off at once, or else before the next entry or at the next start.
+    /// failed write left is cut off at once, or else before the next entry. Only if the disk refuses
+    /// even that, and the controller stops before the next entry, may the entry count after all.
     pub fn append(
         &mut self,
         at_ms: u64,
