@@ -77,7 +77,7 @@ impl World {
         let made = self.made;
         self.spools.values_mut().for_each(|spool| spool.extend(made..made + 3));
         self.made += 3;
-        self.sent(|seq| made % 2 == 0 || seq != made + 1)
+        self.sent(|seq| made.is_multiple_of(2) || seq != made + 1)
     }
 
     /// What the devices send of all that they have.
