@@ -145,11 +145,17 @@ impl Driver {
     pub async fn finish(&mut self) {
         self.hands.stop_asking();
         self.take(Input::Stopping).await;
+        // First, so that there is room for the last ones.
+        self.take_windows().await;
         self.hands.serving.shutdown();
+        self.take_windows().await;
+        self.take(Input::Stopped).await;
+    }
+
+    async fn take_windows(&mut self) {
         while let Ok(window) = self.windows.try_recv() {
             self.take(Input::Window(window)).await;
         }
-        self.take(Input::Stopped).await;
     }
 
     /// How long nothing is due.

@@ -71,9 +71,7 @@ impl<D: Disk, S: SpoolStore, C: Codec> Device<D, S, C> {
             tracing::error!("{error}");
             Vec::new()
         });
-        for name in names {
-            device.recover_model(&name);
-        }
+        device.recover_models(names);
         device.recover_directives();
         device.look_around();
         let effects = mem::take(&mut device.ctx.effects);

@@ -1,6 +1,6 @@
 //! Directives as they arrive, and what is asked of the models then.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 
@@ -19,7 +19,8 @@ use crate::store;
 /// Models on one device. Their states fit a status message, and no device serves more.
 const MODELS_MAX: usize = 32;
 
-/// Wait before a model that found no room on the disk is placed again, milliseconds.
+/// Wait before a model that the disk did not take, or did not give back, is placed again,
+/// milliseconds.
 const PLACE_AGAIN_MS: u64 = 5_000;
 
 /// Directives that cannot be looked at yet.
@@ -29,14 +30,17 @@ pub(crate) struct Waiting {
     unverified: BTreeMap<ModelName, Vec<u8>>,
     /// For models that the disk has no room for.
     unplaced: BTreeMap<ModelName, Vec<u8>>,
+    /// Models that lie on the disk, which could not be read. They may have answered for years.
+    unread: BTreeSet<ModelName>,
     /// When to try those again.
     place_at: u64,
 }
 
 impl Waiting {
-    /// When models that found no room are placed again, milliseconds.
+    /// When models that the disk did not take or give back are tried again, milliseconds.
     pub(crate) fn place_at(&self) -> Option<u64> {
-        (!self.unplaced.is_empty()).then_some(self.place_at)
+        let none = self.unplaced.is_empty() && self.unread.is_empty();
+        (!none).then_some(self.place_at)
     }
 }
 
@@ -134,37 +138,61 @@ impl<D: Disk, S: SpoolStore, C: Codec> Device<D, S, C> {
             tracing::error!("{name} is left out: this device has {MODELS_MAX} models already");
             return true;
         }
-        self.recover_model(name);
-        self.models.contains_key(name)
+        self.recover_model(name)
     }
 
     fn wait_for_room(&mut self, name: ModelName, payload: &[u8]) {
-        let waiting = &mut self.waiting;
-        if waiting.unplaced.is_empty() {
-            waiting.place_at = self.ctx.now.ms.saturating_add(PLACE_AGAIN_MS);
-        }
-        waiting.unplaced.insert(name, payload.to_vec());
+        self.wait_for_disk();
+        self.waiting.unplaced.insert(name, payload.to_vec());
     }
 
-    /// Looks again at directives whose models could not be placed.
+    fn wait_for_disk(&mut self) {
+        if self.waiting.place_at().is_none() {
+            self.waiting.place_at = self.ctx.now.ms.saturating_add(PLACE_AGAIN_MS);
+        }
+    }
+
+    /// Looks again at what the disk did not take or give back.
     pub(crate) fn place(&mut self) {
-        if self.waiting.place_at().is_some_and(|at| self.ctx.now.ms >= at) {
-            for (name, payload) in mem::take(&mut self.waiting.unplaced) {
-                self.directive_arrived(name, payload);
+        if self.waiting.place_at().is_none_or(|at| self.ctx.now.ms < at) {
+            return;
+        }
+        let unread = mem::take(&mut self.waiting.unread);
+        if !unread.is_empty() {
+            self.recover_models(unread);
+            self.recover_directives();
+        }
+        for (name, payload) in mem::take(&mut self.waiting.unplaced) {
+            self.directive_arrived(name, payload);
+        }
+    }
+
+    /// Brings models back from disk. One that cannot be read is tried again: until its directive
+    /// comes, nobody else would.
+    pub(crate) fn recover_models(&mut self, names: impl IntoIterator<Item = ModelName>) {
+        for name in names {
+            if !self.models.contains_key(&name) && !self.recover_model(&name) {
+                self.wait_for_disk();
+                self.waiting.unread.insert(name);
             }
         }
     }
 
-    /// Brings a model back from disk and does what its machine asks for first.
-    pub(crate) fn recover_model(&mut self, name: &ModelName) {
+    /// Brings a model back from disk and does what its machine asks for first. Whether that could
+    /// be done.
+    fn recover_model(&mut self, name: &ModelName) -> bool {
         let recovered = match Model::recover(&self.ctx, name.clone()) {
             Ok(recovered) => recovered,
-            Err(error) => return tracing::error!("{name} is left out: {error}"),
+            Err(error) => {
+                tracing::error!("{name} is left out: {error}");
+                return false;
+            }
         };
         self.ctx.order(Effect::Follow { model: name.clone() });
         let mut model = recovered.model;
         model.begin_with(&mut self.ctx, recovered.effects);
         self.models.insert(name.clone(), model);
+        true
     }
 
     /// Reads the stored directives again after a restart. Their signatures are checked anew.
@@ -174,11 +202,13 @@ impl<D: Disk, S: SpoolStore, C: Codec> Device<D, S, C> {
             Vec::new()
         });
         for (name, payload) in stored {
+            let Some(model) = self.models.get_mut(&name) else { continue };
+            if model.directive.is_some() {
+                continue;
+            }
             match verify_directive(&self.ctx.trusted, &payload, &name) {
                 Ok(verified) => {
-                    if let Some(model) = self.models.get_mut(&name) {
-                        model.directive = Some(verified);
-                    }
+                    model.directive = Some(verified);
                     self.direct(&name);
                 }
                 Err(error) => {

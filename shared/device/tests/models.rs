@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use tidegate_device::{Effect, Fault, Gate, Input, Outcome};
 use tidegate_disk::Fault as DiskFault;
+use tidegate_disk::memory::Bad;
 use tidegate_lifecycle::SlotId;
 use tidegate_lifecycle::gates::Verdict;
 use tidegate_wire::{Reason, State};
@@ -130,7 +131,7 @@ fn a_revoked_model_falls_silent_even_if_nothing_can_be_written() {
     let disk = Rc::clone(&world.disk);
     world.fleet.revoke(&first);
     // The metadata gets to the disk, the record does not.
-    disk.set_bad("models/digits/record", tidegate_disk::memory::Bad::Write, 0, 8_192);
+    disk.set_bad("models/digits/record", Bad::Write, 0, 8_192);
     world.nudge();
     assert!(world.device.is_stalled(&model()));
     assert_eq!(world.device.answering(&model()), None);
@@ -244,4 +245,20 @@ fn a_stop_is_clean_and_ends_the_download() {
     world.step(Input::Stopped);
     assert!(!world.status().unwrap().online);
     assert_eq!(world.device.deadline(), None);
+}
+
+#[test]
+fn a_model_whose_record_cannot_be_read_answers_as_soon_as_it_can() {
+    let (world, [first, _]) = committed();
+    let disk = Rc::clone(&world.disk);
+    disk.set_bad("models/digits/record", Bad::Read, 0, 8_192);
+    let mut world = world.restart();
+    world.pass(20_000);
+    assert_eq!(world.device.models().count(), 0);
+    // No link, no directive: nobody says anything.
+    disk.mend("models/digits/record");
+    world.pass(5_000);
+    assert_eq!(world.device.answering(&model()), Some(first.digest));
+    assert_eq!(world.machine().record().generation.0, 1);
+    assert!(world.device.deadline().is_none_or(|at| at > world.ms + 5_000));
 }
