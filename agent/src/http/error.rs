@@ -17,7 +17,7 @@ const RETRY_SECONDS: &str = "5";
 #[derive(Debug)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
-    text: String,
+    pub(super) text: String,
 }
 
 impl ApiError {

@@ -27,10 +27,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use serde_json::json;
+use tidegate_wire::manifest::Manifest;
 use tokio::net::TcpListener;
 
 use crate::serving::Serving;
 use error::ApiError;
+pub use request::Question;
 
 /// Marks a body of JSON followed by raw tensors, and says how long the JSON is.
 const BINARY_HEADER: &str = "inference-header-content-length";
@@ -78,6 +80,14 @@ pub fn router(serving: Arc<Serving>, facts: Facts) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(limit)
         .with_state(Arc::new(Api { serving, facts }))
+}
+
+/// Reads the body of an inference request to the model of this manifest, as the API does.
+///
+/// # Errors
+/// What is wrong with it, as its sender is told.
+pub fn read_request<'a>(body: &'a [u8], manifest: &Manifest) -> Result<Question<'a>, String> {
+    request::parse(body, manifest).map_err(|error| error.text)
 }
 
 /// Answers on `listener` until `stop` is ready, then finishes what has begun.

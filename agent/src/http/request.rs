@@ -12,15 +12,16 @@ use super::numbers;
 use crate::engine::Tensor;
 
 /// A request that the model can answer.
-pub(super) struct Question<'a> {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question<'a> {
     /// To be echoed.
-    pub(super) id: Option<Cow<'a, str>>,
+    pub id: Option<Cow<'a, str>>,
     /// In the manifest's order.
-    pub(super) inputs: Vec<Tensor>,
+    pub inputs: Vec<Tensor>,
     /// Rows; 1 if the model has no batch dimension.
-    pub(super) rows: usize,
+    pub rows: usize,
     /// Places of the outputs that are wanted, in the order in which they were asked for.
-    pub(super) outputs: Vec<usize>,
+    pub outputs: Vec<usize>,
 }
 
 #[derive(Deserialize)]
