@@ -9,8 +9,12 @@
 //! bytes are what was signed, not the signature.
 
 mod books;
+#[cfg(feature = "shells")]
+mod bundle;
 mod cose;
 mod fetch;
+#[cfg(feature = "shells")]
+mod inference;
 mod journal;
 mod messages;
 mod metadata;
@@ -22,8 +26,12 @@ mod script;
 mod texts;
 
 pub use books::books;
+#[cfg(feature = "shells")]
+pub use bundle::bundle;
 pub use cose::cose;
 pub use fetch::fetch;
+#[cfg(feature = "shells")]
+pub use inference::inference;
 pub use journal::journal;
 pub use messages::messages;
 pub use metadata::metadata;
@@ -56,6 +64,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "journal", run: journal, seeds: journal::seeds },
     Target { name: "books", run: books, seeds: books::seeds },
     Target { name: "policy", run: policy, seeds: policy::seeds },
+    #[cfg(feature = "shells")]
+    Target { name: "inference", run: inference, seeds: inference::seeds },
+    #[cfg(feature = "shells")]
+    Target { name: "bundle", run: bundle, seeds: bundle::seeds },
 ];
 
 /// The target of this name.

@@ -46,9 +46,10 @@ fn all_inputs(name: &str) {
 }
 
 macro_rules! targets {
-    ($($name:ident)*) => {
-        const TESTED: &[&str] = &[$(stringify!($name)),*];
+    ($($(#[$condition:meta])? $name:ident)*) => {
+        const TESTED: &[&str] = &[$($(#[$condition])? stringify!($name)),*];
         $(
+            $(#[$condition])?
             #[test]
             fn $name() {
                 all_inputs(stringify!($name));
@@ -57,7 +58,13 @@ macro_rules! targets {
     };
 }
 
-targets! { messages cose metadata refresh texts record fetch journal books policy }
+targets! {
+    messages cose metadata refresh texts record fetch journal books policy
+    #[cfg(feature = "shells")]
+    inference
+    #[cfg(feature = "shells")]
+    bundle
+}
 
 #[test]
 fn no_target_is_left_out() {
