@@ -95,9 +95,8 @@ async fn answer(
         (_, Some(blob)) if offset == 0 => ("200 OK", blob.clone()),
         (_, Some(blob)) => ("206 Partial Content", blob[offset..].to_vec()),
     };
-    match manner {
-        Manner::FlippedBit => body[0] ^= 1,
-        _ => {}
+    if matches!(manner, Manner::FlippedBit) {
+        body[0] ^= 1;
     }
     let end = offset + body.len();
     let head = format!(

@@ -1,10 +1,12 @@
-//! What devices report, as the controller takes it in: each report once, whatever it says.
+//! What devices say, as the controller takes it in: each report once, whatever it says, and nobody
+//! for another device.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_control::Entry;
 use tidegate_control::books::{Books, Document};
 use tidegate_control::certificate::IssuedCertificate;
+use tidegate_control::ingest::{self, Acks, Said};
 use tidegate_control::state::{Record, State};
 use tidegate_rollout::{
     ArtifactFacts, Known, Policy, Rollout, RolloutId, Start, WaveRecord, WaveSize, start,
@@ -13,6 +15,7 @@ use tidegate_wire::directive::LIMIT_ALL;
 use tidegate_wire::envelope::{open, seal};
 use tidegate_wire::manifest::DriftReference;
 use tidegate_wire::report::{Report, Status};
+use tidegate_wire::topic::Topic;
 use tidegate_wire::{ArtifactRef, Digest, Generation};
 
 use crate::messages::{artifact, parsed, reports, status};
@@ -27,8 +30,8 @@ const REPORT: u8 = 0;
 const STATUS: u8 = 1;
 /// By which inputs were binned.
 const REFERENCE: u8 = 2;
-/// A removed device: what it says is not heard.
-const STRANGER: u8 = 3;
+/// A message as it is, on the topic of the device, or of a stranger with [`OTHER`].
+const RAW: u8 = 3;
 const OTHER: u8 = 4;
 /// Store what changed, and go on from what was stored.
 const RESTART: u8 = 8;
@@ -74,7 +77,8 @@ pub fn books(bytes: &[u8]) {
         }
         match piece.tag % 4 {
             REPORT => {
-                let Some(report) = report_of(&piece) else { continue };
+                let Some(report) = report_of(&state, &piece) else { continue };
+                acknowledged(&report);
                 model.take(&report);
                 books.absorb(vec![report], &state);
             }
@@ -85,11 +89,7 @@ pub fn books(bytes: &[u8]) {
                 }
             }
             REFERENCE => reference = open::<DriftReference>(piece.bytes).ok(),
-            STRANGER => {
-                if let Ok(report) = open::<Report>(piece.bytes) {
-                    books.absorb(vec![Report { device: parsed("nobody"), ..report }], &state);
-                }
-            }
+            RAW => raw(&state, &piece),
             _ => {}
         }
         let totals = books.totals();
@@ -102,12 +102,54 @@ pub fn books(bytes: &[u8]) {
     look(&again, &state, reference.as_ref());
 }
 
-/// A report that ingest lets through.
-fn report_of(piece: &Piece<'_>) -> Option<Report> {
+/// A report of an enrolled device that is let in, from few enough spools.
+fn report_of(state: &State, piece: &Piece<'_>) -> Option<Report> {
     let mut report = open::<Report>(piece.bytes).ok()?;
     report.device = parsed(DEVICES[usize::from(piece.tag & OTHER != 0)]);
     report.spool %= SPOOLS;
-    (report.oldest <= report.seq).then_some(report)
+    let topic = Topic::Report(report.device.clone()).name(&parsed("oslo"));
+    match ingest::read(&parsed("oslo"), state, topic.as_bytes(), &seal(&report)) {
+        Ok(Said::Report(report)) => {
+            assert!(report.oldest <= report.seq);
+            Some(report)
+        }
+        Ok(said) => panic!("a report was taken for {said:?}"),
+        Err(refused) => {
+            assert_eq!(refused.by, Some(report.device));
+            None
+        }
+    }
+}
+
+/// What is acknowledged is what was stored.
+fn acknowledged(report: &Report) {
+    let mut acks = Acks::default();
+    acks.add(report);
+    acks.add(&Report { seq: report.seq.saturating_add(2), ..report.clone() });
+    let numbers = BTreeSet::from([report.seq, report.seq.saturating_add(2)]);
+    let acked = acks.messages().flat_map(|(topic, ack)| {
+        assert_eq!(topic, Topic::Ack(report.device.clone()));
+        assert_eq!(ack.spool, report.spool);
+        ack.seqs
+    });
+    let acked: Vec<u64> = acked.flat_map(|(first, last)| first..=last).collect();
+    assert!(acked.iter().all(|seq| numbers.contains(seq)) && acked.len() == numbers.len());
+}
+
+/// Nobody speaks for another device.
+fn raw(state: &State, piece: &Piece<'_>) {
+    let stranger = piece.tag & OTHER != 0;
+    let device = parsed(if stranger { "nobody" } else { DEVICES[0] });
+    let fleet = parsed("oslo");
+    for topic in [Topic::Report(device), Topic::Status(parsed(DEVICES[0])), Topic::Timestamp] {
+        match ingest::read(&fleet, state, topic.name(&fleet).as_bytes(), piece.bytes) {
+            Ok(Said::Report(report)) => assert_eq!(topic, Topic::Report(report.device)),
+            Ok(Said::Status(status)) => assert_eq!(topic, Topic::Status(status.device)),
+            Ok(Said::Nothing) => assert!(piece.bytes.is_empty()),
+            Err(refused) => assert!(!refused.rejection.reason().is_empty()),
+        }
+    }
+    let _ = ingest::read(&fleet, state, piece.bytes, b"");
 }
 
 fn store(books: &mut Books, stored: &mut BTreeMap<String, Vec<u8>>) {
@@ -188,7 +230,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     vec![
         write([(REPORT, window.as_slice()), (REPORT | OTHER, &window), (REPORT, &window)]),
         write([(STATUS, status.as_slice()), (REPORT, &transition), (REPORT | RESTART, &window)]),
-        write([(REFERENCE, reference.as_slice()), (REPORT, &window), (STRANGER, &window)]),
+        write([(REFERENCE, reference.as_slice()), (REPORT, &window), (RAW, &window)]),
     ]
 }
 
