@@ -11,8 +11,8 @@ use crate::spool::{Backlog, SpoolStore};
 /// Reports on their way at a time: 32 of the largest are 5 MB, of usual ones 64 KiB.
 const IN_FLIGHT_MAX: usize = 32;
 /// When the controller has not acknowledged a report, milliseconds: it answers within one second
-/// unless it is away or overloaded.
-const RESEND_AFTER_MS: u64 = 10_000;
+/// unless it is away or overloaded. Then every report would be paid for some thousand times a day.
+const RESEND_AFTER_MS: (u64, u64) = (10_000, 300_000);
 /// Wait for a link that had no room, milliseconds, unless something comes before.
 const ROOM_AFTER_MS: u64 = 500;
 

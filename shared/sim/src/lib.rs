@@ -11,11 +11,17 @@
 pub mod broker;
 pub mod codec;
 pub mod engine;
+pub mod invariants;
 pub mod keys;
+pub mod many;
 pub mod mirror;
 pub mod model;
 pub mod queue;
 pub mod rng;
 pub mod scenario;
+pub mod shrink;
 pub mod timeline;
 pub mod troubles;
+pub mod truth;
+pub mod verdict;
+pub mod world;

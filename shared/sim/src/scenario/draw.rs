@@ -97,7 +97,7 @@ fn behaviour(stream: &mut Stream) -> Behaviour {
         Behaviour::FailsGolden,
         Behaviour::Lies,
         Behaviour::NotNumbers,
-        Behaviour::Errors { permille: 400 },
+        Behaviour::Errors { permille: 900 },
         Behaviour::Slow { percent: 2_000 },
         Behaviour::Crashes,
         Behaviour::WrongRange,
