@@ -10,7 +10,7 @@ pub(super) const PAGE: usize = 512;
 
 /// What a file holds. A copy shares everything until one of the two is written to; zeros at the
 /// end of a page take no room.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Content {
     length: u64,
     pages: Arc<Vec<Page>>,

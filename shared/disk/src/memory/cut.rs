@@ -100,6 +100,14 @@ impl MemoryDisk {
         Self { inner: after.into() }
     }
 
+    /// The disk as the next process finds it when this one was killed, power or not: all that was
+    /// done is there, and what was not durable is not durable yet.
+    pub fn after_kill(&self) -> Self {
+        let mut after = self.inner.borrow().clone();
+        (after.operations, after.cut_at, after.is_off) = (0, None, false);
+        Self { inner: after.into() }
+    }
+
     /// The disks that may be found, as far as they are worth a look: all that was not durable is
     /// there or nothing, each change alone is missing, alone there or torn, the first or the last
     /// few are there. Some dozens for each change; each disk once.
@@ -139,8 +147,8 @@ impl MemoryDisk {
         }
     }
 
-    /// Everything that can be seen of a disk, to tell two apart.
-    fn image(&self) -> Vec<(String, Option<Content>)> {
+    /// Everything that can be seen of a disk, to tell two apart: all names, and what files hold.
+    pub fn image(&self) -> Vec<(String, Option<Content>)> {
         let inner = self.inner.borrow();
         let content = |entry| match entry {
             Entry::Folder => None,

@@ -102,6 +102,19 @@ fn power_goes_at_the_operation_that_was_named_and_stays_away() {
 }
 
 #[test]
+fn what_a_killed_process_did_is_there_and_not_durable() {
+    let disk = MemoryDisk::default();
+    replace(&disk, "f", b"one", Access::Folder).unwrap();
+    disk.cut_at(1);
+    disk.write_at("f", 0, b"two").unwrap_err();
+    let disk = disk.after_kill();
+    assert_eq!(text(&disk, "f").as_deref(), Some("two"));
+    assert_eq!(text(&disk.after_power_cut(&[]), "f").as_deref(), Some("one"));
+    disk.sync("f").unwrap();
+    assert_eq!(text(&disk.after_power_cut(&[]), "f").as_deref(), Some("two"));
+}
+
+#[test]
 fn a_write_may_be_torn_by_sectors_and_by_bytes() {
     let disk = MemoryDisk::default();
     replace(&disk, "f", &[1; 2000], Access::Folder).unwrap();
