@@ -17,6 +17,7 @@ const FOLDER: &str = "spool";
 const FILE: &str = "spool/log";
 /// Length and checksum before every write, bytes.
 const HEADER: u64 = 8;
+const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 /// Bytes from which on a log that is mostly of the past is written anew.
 const COMPACT_FROM: u64 = 16 * 1024;
 
@@ -217,7 +218,7 @@ fn framed(changes: &[Change], end: u64) -> (Vec<u8>, Vec<Noted>) {
 }
 
 fn checksum(bytes: &[u8]) -> u32 {
-    crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(bytes)
+    CRC.checksum(bytes)
 }
 
 /// Reads changes out of a write whose checksum is right.

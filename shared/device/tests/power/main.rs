@@ -13,7 +13,9 @@ mod shell;
 mod world;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use ledger::Ledger;
@@ -29,13 +31,36 @@ struct State {
     story: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Count {
     operations: u64,
     cuts: u64,
+    /// Different disks that they left.
     found: u64,
+    /// Second cuts, while the device was getting over the first.
     again: u64,
     found_again: u64,
+}
+
+impl Count {
+    fn add(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.cuts += other.cuts;
+        self.found += other.found;
+        self.again += other.again;
+        self.found_again += other.found_again;
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operations, cuts, found, again, found_again } = self;
+        write!(
+            f,
+            "{operations} operations, {cuts} cuts, {found} disks; {again} second cuts, \
+             {found_again} disks"
+        )
+    }
 }
 
 /// Runs a phase from a state, with power going at the given operation, if any. The operations that
@@ -92,7 +117,30 @@ impl Drop for Story<'_> {
     }
 }
 
-fn cut_everywhere(scene: &Scene, phase: &Phase, from: &State, twice: bool) -> (Count, State) {
+/// Which second cuts are tried.
+#[derive(Clone, Copy)]
+enum Again {
+    /// After every so-manyth disk that a first cut left, one, at an operation further on each time.
+    Some { every: u64 },
+    /// After every disk that a first cut left, at each operation up to this one.
+    All { upto: u64 },
+}
+
+impl Again {
+    /// The operations of `count` at which power goes after the `index`-th disk.
+    fn cuts(self, index: u64, count: u64) -> RangeInclusive<u64> {
+        match self {
+            Self::All { upto } => 1..=upto.min(count),
+            Self::Some { every } if index.is_multiple_of(every) => {
+                let cut = index / every % count + 1;
+                cut..=cut
+            }
+            Self::Some { .. } => RangeInclusive::new(1, 0),
+        }
+    }
+}
+
+fn cut_everywhere(scene: &Scene, phase: &Phase, from: &State, again: Again) -> (Count, State) {
     let mut count = Count::default();
     let (ended, operations, after) = run(scene, phase, from, None);
     assert!(ended);
@@ -104,12 +152,8 @@ fn cut_everywhere(scene: &Scene, phase: &Phase, from: &State, twice: bool) -> (C
         assert!(!ended, "power went");
         count.cuts += 1;
         for first in found(&at, cut, &mut seen) {
-            count.found += 1;
             let (operations, _) = finish(scene, phase, &first);
-            if !twice {
-                continue;
-            }
-            for cut in 1..=operations {
+            for cut in again.cuts(count.found, operations) {
                 let _story = Story(&first.story);
                 let (_, _, at) = run(scene, phase, &first, Some(cut));
                 count.again += 1;
@@ -118,21 +162,28 @@ fn cut_everywhere(scene: &Scene, phase: &Phase, from: &State, twice: bool) -> (C
                     finish(scene, phase, &second);
                 }
             }
+            count.found += 1;
         }
     }
     (count, after)
 }
 
+/// `POWER_CUTS_AGAIN=24` tries every second cut at the first 24 operations after every first one,
+/// which takes minutes, and longer unless optimised.
 #[test]
 fn power_goes_at_every_operation() {
+    let upto = std::env::var("POWER_CUTS_AGAIN").ok().map(|upto| upto.parse().unwrap());
+    let again = upto.map_or(Again::Some { every: 8 }, |upto| Again::All { upto });
     let scene = Scene::new();
     let mut state =
         State { disk: shell::enrolled(&scene), ledger: Ledger::default(), story: String::new() };
+    let mut total = Count::default();
     for phase in &scene.phases {
         state.story = phase.name.to_string();
-        let begun = std::time::Instant::now();
-        let (count, after) = cut_everywhere(&scene, phase, &state, false);
-        println!("{:<40} {count:?} {:?}", phase.name, begun.elapsed());
+        let (count, after) = cut_everywhere(&scene, phase, &state, again);
+        println!("{:<40} {count}", phase.name);
+        total.add(&count);
         state = after;
     }
+    println!("{:<40} {total}", "together");
 }
