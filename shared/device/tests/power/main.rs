@@ -173,7 +173,7 @@ fn cut_everywhere(scene: &Scene, phase: &Phase, from: &State, again: Again) -> (
 #[test]
 fn power_goes_at_every_operation() {
     let upto = std::env::var("POWER_CUTS_AGAIN").ok().map(|upto| upto.parse().unwrap());
-    let again = upto.map_or(Again::Some { every: 8 }, |upto| Again::All { upto });
+    let again = upto.map_or(Again::Some { every: 16 }, |upto| Again::All { upto });
     let scene = Scene::new();
     let mut state =
         State { disk: shell::enrolled(&scene), ledger: Ledger::default(), story: String::new() };
