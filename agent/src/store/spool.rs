@@ -43,6 +43,9 @@ impl SpoolStore for SledSpool {
         let Opened { db, repair } = open(&self.folder).map_err(failure)?;
         let [windows, transitions] = ["windows", "transitions"].map(|name| db.open_tree(name));
         let shelves = [windows.map_err(failure)?, transitions.map_err(failure)?];
+        // What a killed agent left is sent from here on, and must not be gone after a power cut.
+        let synced = sync_files(&self.folder).and_then(|()| sync_names(&self.folder));
+        synced.map_err(|error| failure(error.into()))?;
         Ok((SledEntries { folder: self.folder.clone(), db, shelves }, repair))
     }
 
@@ -129,6 +132,15 @@ fn sync_files(folder: &Path) -> io::Result<()> {
     }
     File::open(&blobs)?.sync_all()?;
     File::open(folder.join("db"))?.sync_all()
+}
+
+/// Makes the names of a new database durable.
+fn sync_names(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()?;
+    match folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn failure(error: sled::Error) -> SpoolError {

@@ -23,7 +23,7 @@ mod whole;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-pub use whole::{make_folder, read, remove, replace};
+pub use whole::{make_folder, read, remove, replace, settle};
 
 /// A folder with files and folders. Names are relative to it, parts separated by `/`.
 ///

@@ -56,6 +56,16 @@ pub fn read<D: Disk + ?Sized>(
     Ok(Some(bytes))
 }
 
+/// Makes durable what is there of a file, and its name. A process that was killed may have left it
+/// so that it is there now, and is not after a power cut: nothing may be built on it before.
+///
+/// # Errors
+/// [`DiskError`], [`Fault::Missing`] if there is no such file.
+pub fn settle<D: Disk + ?Sized>(disk: &D, name: &str) -> Result<(), DiskError> {
+    disk.sync(name)?;
+    disk.sync_folder(folder_of(name))
+}
+
 /// Removes a file, durably. That there is none is fine.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use tidegate_disk::{Access, Disk, DiskError, Fault, make_folder, replace};
+use tidegate_disk::{Access, Disk, DiskError, Fault, make_folder, replace, settle};
 
 use super::store::{Change, Counter, Entries, Repair, Shelf, SpoolError, SpoolStore};
 
@@ -78,8 +78,7 @@ impl<D: Disk> Log<D> {
             replace(&log.disk, FILE, &[], Access::Folder)?;
             return Ok(log);
         };
-        // What a process before this one wrote may be in memory only, and is believed from here on.
-        log.disk.sync(FILE)?;
+        settle(&log.disk, FILE)?;
         while let Some(bytes) = log.next(length)? {
             let at = log.end + HEADER;
             log.end = at + bytes.len() as u64;

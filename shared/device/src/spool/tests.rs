@@ -115,6 +115,26 @@ fn bytes_are_bounded_too() {
 }
 
 #[test]
+fn what_a_killed_agent_left_is_durable_before_it_is_believed() {
+    let disk = MemoryDisk::default();
+    let mut spool = open(&disk, ROOMY);
+    disk.cut_at(2);
+    spool.append(7, transition()).unwrap_err();
+    let disk = disk.after_kill();
+    assert_eq!(seqs(&open(&disk, ROOMY)), [0]);
+    assert_eq!(seqs(&open(&disk.after_power_cut(&[]), ROOMY)), [0]);
+    // Nor is its name.
+    for cut in 1..20 {
+        let disk = MemoryDisk::default();
+        disk.cut_at(cut);
+        drop(Spool::open(&mut LogSpool::new(&disk, 7), sender(), ROOMY));
+        let disk = disk.after_kill();
+        open(&disk, ROOMY).append(7, transition()).unwrap();
+        assert_eq!(seqs(&open(&disk.after_power_cut(&[]), ROOMY)), [0], "{cut}");
+    }
+}
+
+#[test]
 fn a_log_of_the_past_is_written_anew() {
     let disk = MemoryDisk::default();
     let mut spool = open(&disk, ROOMY);

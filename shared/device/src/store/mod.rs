@@ -75,6 +75,8 @@ pub fn count_boot<D: Disk + ?Sized>(disk: &D, fallback: u64) -> u64 {
 /// # Errors
 /// [`DiskError`].
 pub fn directives<D: Disk + ?Sized>(disk: &D) -> Result<Vec<(ModelName, Vec<u8>)>, DiskError> {
+    // As with the metadata.
+    let _ = disk.sync_folder(DIRECTIVES);
     let mut directives = Vec::new();
     for model in names_in(disk, DIRECTIVES)? {
         if let Some(bytes) = read(disk, &directive(&model), tidegate_trust::directive::SIZE_MAX)? {

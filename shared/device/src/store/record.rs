@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 
-use tidegate_disk::{Access, Disk, DiskError, replace};
+use tidegate_disk::{Access, Disk, DiskError, replace, settle};
 use tidegate_lifecycle::{DamagedRecord, RECORD_LEN, Record, newest};
 
 /// Bytes between the starts of the two places: one page of any flash or disk, so that writing one
@@ -39,7 +39,7 @@ impl RecordFile {
         let file = Self { name: name.to_string() };
         let damage = match disk.length(name)? {
             None => None,
-            Some(length) => match file.read(disk, length)? {
+            Some(length) => match file.found(disk, length)? {
                 Ok(record) => return Ok(Opened { file, record, damage: None }),
                 Err(damage) => {
                     disk.rename(name, &format!("{name}.damaged"))?;
@@ -54,11 +54,13 @@ impl RecordFile {
 
     /// The newest record, if the disk gives anything.
     #[allow(clippy::type_complexity)] // The disk's trouble, and the content's.
-    fn read<D: Disk + ?Sized>(
+    fn found<D: Disk + ?Sized>(
         &self,
         disk: &D,
         length: u64,
     ) -> Result<Result<Option<Record>, DamagedRecord>, DiskError> {
+        // A disk that takes nothing any more must not keep the model from answering.
+        let _ = settle(disk, &self.name);
         let mut bytes = vec![0; 2 * PLACE_LEN];
         if length < bytes.len() as u64 || disk.read_at(&self.name, 0, &mut bytes)? < bytes.len() {
             return Ok(Err(DamagedRecord::Torn));
@@ -124,6 +126,20 @@ mod tests {
         }
         let found = open(&disk.after_power_cut(&[Fate::Whole])).record;
         assert_eq!(found, Some(record(3)));
+    }
+
+    #[test]
+    fn what_a_killed_agent_left_is_durable_before_it_is_believed() {
+        for cut in [1, 2] {
+            let disk = MemoryDisk::default();
+            let file = open(&disk).file;
+            file.write(&disk, &record(1)).unwrap();
+            disk.cut_at(cut);
+            file.write(&disk, &record(2)).unwrap_err();
+            let disk = disk.after_kill();
+            assert_eq!(open(&disk).record, Some(record(2)));
+            assert_eq!(open(&disk.after_power_cut(&[])).record, Some(record(2)));
+        }
     }
 
     #[test]

@@ -31,6 +31,9 @@ impl<D: Disk> TrustStore<D> {
     /// # Errors
     /// [`DiskError`].
     pub fn load(&self) -> Result<Option<Stored>, DiskError> {
+        // What a killed agent left must not be believed and then be gone. A disk that takes nothing
+        // any more must not keep the device from believing what it has.
+        let _ = self.disk.sync_folder(FOLDER);
         let Some(root) = self.read(Role::Root)? else { return Ok(None) };
         Ok(Some(Stored {
             root,
@@ -87,5 +90,21 @@ mod tests {
         );
         store.forget(Role::Root).unwrap();
         assert!(store.load().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_a_killed_agent_left_is_durable_before_it_is_believed() {
+        let disk = MemoryDisk::default();
+        make_folders(&disk).unwrap();
+        TrustStore::new(&disk).persist(Role::Root, b"one").unwrap();
+        // The last step is missing.
+        let before = disk.operations();
+        TrustStore::new(&disk).persist(Role::Root, b"one").unwrap();
+        disk.cut_at(disk.operations() - before);
+        TrustStore::new(&disk).persist(Role::Root, b"two").unwrap_err();
+        let disk = disk.after_kill();
+        let root = |disk: &MemoryDisk| TrustStore::new(disk).load().unwrap().unwrap().root;
+        assert_eq!(root(&disk), b"two");
+        assert_eq!(root(&disk.after_power_cut(&[])), b"two");
     }
 }

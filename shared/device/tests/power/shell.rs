@@ -77,7 +77,11 @@ fn start(ledger: &mut Ledger, disk: &Disk) -> Result<(Slots, Effects, TheDevice)
     }
     made.unwrap();
     ledger.booted(boot);
-    let stored = TrustStore::new(disk).load().unwrap().expect("there is a root");
+    let stored = TrustStore::new(disk).load();
+    if disk.is_off() {
+        return Err(Cut);
+    }
+    let stored = stored.unwrap().expect("there is a root");
     let trusted: Trusted = Trusted::recover(stored).expect("what is stored is trusted").trusted;
     ledger.recovered(&trusted);
     let sender = Sender { fleet: trusted.fleet().clone(), device: settings().device };
