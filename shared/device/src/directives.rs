@@ -157,6 +157,7 @@ impl<D: Disk, S: SpoolStore, C: Codec> Device<D, S, C> {
         if self.waiting.place_at().is_none_or(|at| self.ctx.now.ms < at) {
             return;
         }
+        self.waiting.place_at = self.ctx.now.ms.saturating_add(PLACE_AGAIN_MS);
         let unread = mem::take(&mut self.waiting.unread);
         if !unread.is_empty() {
             self.recover_models(unread);

@@ -255,6 +255,12 @@ fn a_model_whose_record_cannot_be_read_answers_as_soon_as_it_can() {
     let mut world = world.restart();
     world.pass(20_000);
     assert_eq!(world.device.models().count(), 0);
+    // Its directive comes meanwhile, and helps as little.
+    let mut other = World::start_at(Fleet::new(), Rc::clone(&disk), Vec::new(), NOW);
+    let directive = world.fleet.directive(1, &first);
+    other.direct(directive);
+    other.pass(20_000);
+    assert_eq!(other.device.models().count(), 0);
     // No link, no directive: nobody says anything.
     disk.mend("models/digits/record");
     world.pass(5_000);

@@ -85,8 +85,9 @@ impl Model {
 
     /// Looks at gates, deadlines and the disk.
     pub(crate) fn tick(&mut self, ctx: &mut Context<impl Disk, impl SpoolStore, impl Codec>) {
+        self.retry_stalled(ctx);
         if self.stall.is_some() {
-            return self.retry_stalled(ctx);
+            return;
         }
         if self.machine.deadline().is_some_and(|at| ctx.now.ms >= at) {
             self.take(ctx, Event::TimerFired);

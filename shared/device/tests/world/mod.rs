@@ -174,6 +174,9 @@ pub struct World {
     pub done: Vec<Effect>,
     /// Work that is not answered by itself.
     pub by_hand: fn(&Effect) -> bool,
+    /// Whether answers come later: then they are kept in `later`.
+    pub is_slow: bool,
+    pub later: Vec<Input>,
     pub verdict: Verdict,
     /// Artifacts that the engine cannot load.
     pub unusable: Vec<ArtifactRef>,
@@ -227,6 +230,8 @@ impl World {
             unix,
             done: Vec::new(),
             by_hand: |_| false,
+            is_slow: false,
+            later: Vec::new(),
             verdict: Verdict::Passed,
             unusable,
         };
@@ -248,7 +253,12 @@ impl World {
         let mut inputs: VecDeque<Input> = VecDeque::new();
         let mut effects = effects;
         for _ in 0..1_000 {
-            inputs.extend(effects.iter().filter_map(|effect| self.answer(effect)));
+            for effect in &effects {
+                match self.answer(effect) {
+                    Some(input) if self.is_slow && takes_long(&input) => self.later.push(input),
+                    input => inputs.extend(input),
+                }
+            }
             self.done.append(&mut effects);
             let now = Moment { ms: self.ms, unix: self.unix };
             let deadline = self.device.deadline();
@@ -348,6 +358,10 @@ impl World {
         assert_eq!(self.machine().active().map(|(_, digest)| digest), Some(artifact.digest));
         assert_eq!(self.machine().candidate(), None);
     }
+}
+
+fn takes_long(input: &Input) -> bool {
+    matches!(input, Input::Answer { .. } | Input::Metadata(_))
 }
 
 pub fn position(effects: &[Effect], is_it: impl Fn(&Effect) -> bool) -> usize {
