@@ -19,6 +19,7 @@ use crate::script::{pieces, write};
 const MAGIC: &[u8] = b"TIDEJNL1";
 const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 const ENTRY_MAX: usize = 1 << 20;
+const PIECES: usize = 24;
 
 /// Bytes as they are, without a frame.
 const RAW: u8 = 1;
@@ -53,6 +54,7 @@ pub fn journal(bytes: &[u8]) {
     }
     look(&state);
     let count = opened.entries.len();
+    assert!(count <= first_wrong_sum(bytes), "an entry whose checksum does not fit was taken");
     let mut journal = opened.journal;
     let what = Record::JournalAccepted { found: "its end was missing".to_string() };
     let (entry, hash) = journal.append(7, "anna", "why", what).expect("the disk is well");
@@ -76,10 +78,21 @@ fn look(state: &State) {
     }
 }
 
+/// How many entries stand before one whose checksum does not fit, if nothing else is odd.
+fn first_wrong_sum(bytes: &[u8]) -> usize {
+    let odd =
+        pieces(bytes, PIECES).into_iter().position(|piece| piece.tag & (RAW | WRONG_SUM) != 0);
+    match odd {
+        Some(index) if pieces(bytes, PIECES)[index].tag & RAW == 0 => index,
+        // Bytes as they are may be anything, frames included.
+        _ => PIECES,
+    }
+}
+
 fn file(bytes: &[u8]) -> Vec<u8> {
     let mut file = MAGIC.to_vec();
     let (mut seq, mut previous) = (0, Digest([0; 32]));
-    for piece in pieces(bytes, 24) {
+    for piece in pieces(bytes, PIECES) {
         let mut payload = piece.bytes.to_vec();
         if piece.tag & RAW != 0 {
             file.extend_from_slice(&payload);

@@ -149,5 +149,6 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         tagged(5, &seal(&request)),
         tagged(6, &seal(fleet.trusted.root())),
         tagged(7, &fleet.sign(Role::Root, &root)),
+        tagged(7, &cose::sign1(&fleet.publishers[0], b"", &seal(&directive()))),
     ]
 }

@@ -222,10 +222,16 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let (r, t, s, g) =
         (tag(Role::Root), tag(Role::Timestamp), tag(Role::Snapshot), tag(Role::Targets));
     let all = [(r, &root), (t, &timestamp), (s, &snapshot), (g, &targets)];
+    let second = |mut it: Timestamp| {
+        it.version = 2;
+        seal(&it)
+    };
+    let newer = second(open(&timestamp).expect("it was sealed"));
     let of = |pieces: &[(u8, &Vec<u8>)]| write(pieces.iter().map(|(t, b)| (*t, b.as_slice())));
     vec![
         of(&all),
         of(&all[1..]),
+        of(&[(t, &newer), (s, &snapshot), (g, &targets), (t | RESTART, &timestamp)]),
         of(&[(t | REDUCED, &timestamp), (g, &targets)]),
         of(&[(t, &timestamp), (s | RESTART, &snapshot), (t, &timestamp), (s, &snapshot)]),
         of(&[(t, &timestamp), (s | FAILED, &snapshot), (t | WRONG_NAMES, &timestamp)]),
