@@ -223,6 +223,13 @@ pub(crate) fn status() -> Status {
     }
 }
 
+/// The same message with 77 in three bytes instead of two.
+fn longer_number(mut bytes: Vec<u8>) -> Vec<u8> {
+    let at = bytes.windows(2).position(|two| two == [0x18, 77]).expect("it is in there");
+    bytes.splice(at..at + 2, [0x19, 0, 77]);
+    bytes
+}
+
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let tensor = TensorData {
         name: "image".to_string(),
@@ -238,6 +245,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         seal(&reports()[1]),
         seal(&status()),
         seal(&Ack { spool: 77, seqs: vec![(0, 3), (5, 5)] }),
+        longer_number(seal(&Ack { spool: 77, seqs: vec![] })),
+        b"\x83\x01\x63ack\xa2\x65spool\x18\x4d\x64seqs\x80".to_vec(),
         seal(&golden),
         seal(&crate::texts::invitation()),
         seal(&crate::texts::pass()),

@@ -68,7 +68,7 @@ pub fn metadata(bytes: &[u8]) {
     let Some((&tag, payload)) = bytes.split_first() else { return };
     let fleet = &*FLEET;
     match tag {
-        0 => drop(CoseCbor::root(payload).map(|root| root.validate().expect("it was validated"))),
+        0 => drop(CoseCbor::root(payload).map(|root| thresholds(&root))),
         1 => drop(CoseCbor::timestamp(payload).map(|it| assert!(it.version > 0))),
         2 => drop(CoseCbor::snapshot(payload).map(|it| assert!(it.version > 0))),
         3 => drop(CoseCbor::targets(payload).map(|targets| look_up(&targets))),
@@ -89,6 +89,15 @@ pub fn metadata(bytes: &[u8]) {
         }
         _ => {}
     }
+}
+
+/// Nobody is trusted without a signature, or for good.
+fn thresholds(root: &Root) {
+    for (role, keys) in root.roles.iter() {
+        let listed = keys.keys.iter().filter(|id| root.keys.contains_key(id)).count();
+        assert!((1..=listed).contains(&(keys.threshold as usize)), "{role}: {keys:?}");
+    }
+    assert!(root.keys.iter().all(|(id, key)| *id == key.id()) && root.version > 0);
 }
 
 fn look_up(targets: &Targets) {
@@ -137,11 +146,14 @@ pub(crate) fn payloads() -> [Vec<u8>; 4] {
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let [root, timestamp, snapshot, targets] = payloads();
     let fleet = &*FLEET;
+    let mut unsigned = fleet.trusted.root().clone();
+    unsigned.roles.director.threshold = 0;
     let tagged = |tag: u8, bytes: &[u8]| [&[tag], bytes].concat();
     let mut request = crate::texts::enrol_request();
     request.public_key = fleet.online.public().as_bytes().to_vec();
     vec![
         tagged(0, &root),
+        tagged(0, &seal(&unsigned)),
         tagged(1, &timestamp),
         tagged(2, &snapshot),
         tagged(3, &targets),

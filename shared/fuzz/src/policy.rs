@@ -18,6 +18,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let texts = [
         "",
         "control_percent = 5\n[[waves]]\ndevices = 2\nsoak_seconds = 60\n[[waves]]\npercent = 100\n",
+        "[[waves]]\npercent = 100\n[[waves]]\npercent = 10\n",
         "directive_ttl_seconds = 3600\n[selector]\nsite = \"oslo\"\n[defaults]\nsoak_seconds = 1.5\n",
         "[gate]\nmin_committed_percent = 90\nmax_failures = 1\nmax_failed_percent = 10\n\
          min_reported = 5\ndevice_timeout_seconds = 20\nunreached = \"wait\"\n\

@@ -83,6 +83,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         "device/pi4.0001/report".to_string(),
         "directive/digits".to_string(),
         "timestamp".to_string(),
+        "timestamp/more".to_string(),
+        "device/pi4.0001/report/more".to_string(),
         "tidegate/oslo/device/pi4.0001/ack".to_string(),
     ];
     texts.into_iter().map(String::into_bytes).collect()
