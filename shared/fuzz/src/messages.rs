@@ -62,6 +62,7 @@ fn one_encoding<M: Message>(bytes: &[u8]) {
     if let Some(message) = as_it_is::<M>(bytes) {
         let sealed = seal(&message);
         assert!(sealed == bytes || sealed.len() < bytes.len(), "{}: another encoding", M::KIND);
+        assert!(sealed == bytes || !bytes.starts_with(&sealed), "{}: something follows", M::KIND);
     }
 }
 
@@ -246,6 +247,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         seal(&status()),
         seal(&Ack { spool: 77, seqs: vec![(0, 3), (5, 5)] }),
         longer_number(seal(&Ack { spool: 77, seqs: vec![] })),
+        [seal(&Ack { spool: 1, seqs: vec![] }), vec![0]].concat(),
         b"\x83\x01\x63ack\xa2\x65spool\x18\x4d\x64seqs\x80".to_vec(),
         seal(&golden),
         seal(&crate::texts::invitation()),
