@@ -13,6 +13,7 @@ use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, PublishOptions, TlsConfiguration, Transport,
 };
 use tidegate_control::announce::{Owed, Sending};
+use tidegate_control::hearing::Hearing;
 use tidegate_wire::FleetId;
 use tidegate_wire::envelope::Message;
 use tidegate_wire::report::Report;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::authority::AuthorityError;
 use crate::broker::{Broker, CONTROLLER, Credential};
+use crate::clock;
 use crate::external::External;
 
 /// Outgoing messages that may wait: acknowledgements of 16 thousand devices.
@@ -58,6 +60,7 @@ pub struct Link {
     client: Arc<Mutex<Option<AsyncClient>>>,
     connected: watch::Sender<bool>,
     announcing: Arc<Mutex<Owed>>,
+    hearing: Arc<Mutex<Hearing>>,
 }
 
 /// What everybody must know, whenever it is asked for.
@@ -69,8 +72,8 @@ pub trait Announcements: Send + Sync + 'static {
 impl Link {
     /// A link that is not connected yet; [`Link::run`] connects it.
     pub fn new(fleet: FleetId) -> Self {
-        let announcing = Arc::default();
-        Self { fleet, client: Arc::default(), connected: watch::Sender::new(false), announcing }
+        let (client, announcing, hearing) = Default::default();
+        Self { fleet, client, connected: watch::Sender::new(false), announcing, hearing }
     }
 
     /// Sends what is newest, retained.
@@ -104,6 +107,15 @@ impl Link {
 
     fn announcing(&self) -> MutexGuard<'_, Owed> {
         self.announcing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when devices are heard, Unix milliseconds; now if they are not.
+    pub fn heard_since_ms(&self) -> u64 {
+        self.hearing().since_ms(clock::now_ms())
+    }
+
+    fn hearing(&self) -> MutexGuard<'_, Hearing> {
+        self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the session is up, and every change of it.
@@ -143,6 +155,7 @@ impl Link {
                 Err(error) => error.to_string(),
             };
             self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.hearing().down(clock::now_ms());
             if self.connected.send_replace(false) {
                 tracing::warn!(error, "the session at the broker broke off; connecting again");
                 pause = PAUSES[0];
@@ -199,6 +212,7 @@ impl Link {
             return; // The second subscription of the same session.
         }
         self.announce(|| announcements.retained());
+        self.hearing().up(clock::now_ms());
         self.connected.send_replace(true);
         tracing::info!("connected to the broker");
     }

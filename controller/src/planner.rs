@@ -191,6 +191,7 @@ impl Surroundings for Planner {
     fn observed(&self, state: &State, rollout: &Rollout) -> (FleetView, Evidence) {
         let reference = self.releases.reference(&rollout.to.digest);
         let fleet = self.telemetry.fleet_view(state, rollout);
+        let fleet = fleet.heard_since(self.link.heard_since_ms());
         (fleet, self.telemetry.evidence(rollout, reference.as_deref()))
     }
 

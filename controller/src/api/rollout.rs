@@ -103,7 +103,8 @@ fn detail(app: &App, id: RolloutId) -> Result<RolloutDetail, ApiError> {
     let members = fleet.matching(&rollout.policy.selector);
     let devices = members.map(|view| {
         let control = control.contains(&view.id);
-        app.telemetry.look(&view.id, |known| device(rollout, view, known, control, now_ms))
+        let state = member_state(rollout, &fleet, view, now_ms);
+        app.telemetry.look(&view.id, |known| device(rollout, view, known, control, state))
     });
     Ok(RolloutDetail {
         summary: summarise(&entry, &fleet, now_ms),
@@ -118,7 +119,8 @@ fn detail(app: &App, id: RolloutId) -> Result<RolloutDetail, ApiError> {
 
 /// The fleet with regard to a rollout.
 pub(super) fn fleet(app: &App, entry: &RolloutEntry) -> FleetView {
-    app.telemetry.fleet_view(&app.ledger.state(), &entry.rollout)
+    let fleet = app.telemetry.fleet_view(&app.ledger.state(), &entry.rollout);
+    fleet.heard_since(app.link.heard_since_ms())
 }
 
 /// One rollout as it stands in lists.
@@ -206,11 +208,10 @@ fn device(
     view: &DeviceView,
     known: &Known,
     control: bool,
-    now_ms: u64,
+    state: MemberState,
 ) -> RolloutDevice {
     let at = position(&rollout.salt, &view.id);
     let wave = rollout.history.iter().position(|record| at < record.limit);
-    let state = member_state(rollout, view, now_ms);
     let text = match (wave, state) {
         (_, MemberState::Committed) => "committed".to_owned(),
         (_, MemberState::Failed(_)) => "failed".into(),

@@ -7,6 +7,7 @@
 //! - [`ingest`]: what is taken in of what devices say, and how it is acknowledged.
 //! - [`planner`]: what follows from both for rollouts: what is journaled, signed and sent.
 //! - [`release`] and [`expiry`]: when release metadata is signed anew, and what people are told.
+//! - [`hearing`]: since when devices are heard, before which no timeout and no soak begins.
 //! - [`announce`]: what is retained by the broker, and whether some of it is still owed.
 #![no_std]
 
@@ -21,6 +22,7 @@ pub mod certificate;
 mod decided;
 mod entry;
 pub mod expiry;
+pub mod hearing;
 pub mod ingest;
 pub mod journal;
 pub mod planner;

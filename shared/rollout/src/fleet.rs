@@ -11,6 +11,7 @@ use tidegate_wire::{ArtifactRef, DeviceId, Generation, Labels, Reason, State};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FleetView {
     devices: Vec<DeviceView>,
+    heard_since_ms: u64,
 }
 
 /// One device with regard to one rollout.
@@ -83,7 +84,19 @@ impl FleetView {
     pub fn new(mut devices: Vec<DeviceView>) -> Self {
         devices.sort_by(|a, b| a.id.cmp(&b.id));
         devices.dedup_by(|later, first| later.id == first.id);
-        Self { devices }
+        Self { devices, heard_since_ms: 0 }
+    }
+
+    /// The fleet of a controller that hears its devices since then, Unix milliseconds. What happened
+    /// before is not known yet, so no timeout and no soak begins earlier: a controller that was away
+    /// neither blames devices for its own silence nor takes silence for health.
+    pub fn heard_since(self, heard_since_ms: u64) -> Self {
+        Self { heard_since_ms, ..self }
+    }
+
+    /// Since when the controller hears its devices, Unix milliseconds.
+    pub fn heard_since_ms(&self) -> u64 {
+        self.heard_since_ms
     }
 
     /// All devices, by id.

@@ -276,7 +276,7 @@ fn waiting(rollout: &Rollout, tally: &Tally, now_ms: u64) -> Vec<HoldReason> {
     }
     let need = committed_needed(rollout, tally);
     if tally.committed >= need {
-        match soak_left_ms(rollout, now_ms) {
+        match soak_left_ms(rollout, tally.heard_since_ms, now_ms) {
             Some(0) => {}
             left_ms => {
                 let whole = rollout.wave().map_or(0, |wave| rollout.policy.waves[wave].soak_ms);

@@ -53,6 +53,8 @@ pub struct Tally {
     pub offline: Devices,
     /// Those that are online and have not begun.
     pub not_started: Devices,
+    /// Since when the controller hears them ([`FleetView::heard_since`]).
+    pub heard_since_ms: u64,
 }
 
 /// States of the way, in order.
@@ -62,10 +64,10 @@ const WAY: [State; 5] =
 impl Tally {
     /// Counts the devices of `fleet` that `limit` takes.
     pub fn of(rollout: &Rollout, fleet: &FleetView, limit: u64, now_ms: u64) -> Self {
-        let mut tally = Self::default();
+        let mut tally = Self { heard_since_ms: fleet.heard_since_ms(), ..Self::default() };
         for device in fleet.matching(&rollout.policy.selector) {
             if position(&rollout.salt, &device.id) < limit {
-                tally.add(&device.id, member_state(rollout, device, now_ms));
+                tally.add(&device.id, member_state(rollout, fleet, device, now_ms));
             } else {
                 tally.others += 1;
             }
@@ -113,12 +115,18 @@ impl Tally {
     }
 }
 
-/// Where a device that a wave takes is. For any other it says what it would be if it were taken
-/// now.
-pub fn member_state(rollout: &Rollout, device: &DeviceView, now_ms: u64) -> MemberState {
+/// Where a device of the fleet is that a wave takes. For any other it says what it would be if it
+/// were taken now.
+pub fn member_state(
+    rollout: &Rollout,
+    fleet: &FleetView,
+    device: &DeviceView,
+    now_ms: u64,
+) -> MemberState {
     let gate = &rollout.policy.gate;
     let directed_ms = rollout.directed_ms(&device.id, device.joined_ms).unwrap_or(now_ms);
-    let overdue = now_ms.saturating_sub(directed_ms) >= gate.device_timeout_ms;
+    let waited_ms = now_ms.saturating_sub(directed_ms.max(fleet.heard_since_ms()));
+    let overdue = waited_ms >= gate.device_timeout_ms;
     match (device.progress, device.presence, gate.unreached) {
         (Progress::Committed, ..) => MemberState::Committed,
         (Progress::Failed(reason), ..) => MemberState::Failed(reason),
@@ -172,12 +180,17 @@ pub fn progress(rollout: &Rollout, fleet: &FleetView, now_ms: u64) -> Vec<WavePr
             None => cohort.wave_limit(&rollout.policy, index, limit),
         };
         let tally = Tally::of(rollout, fleet, limit, now_ms);
-        WaveProgress { wave: index, size: wave.size, stage: stage(rollout, index, now_ms), tally }
+        WaveProgress {
+            wave: index,
+            size: wave.size,
+            stage: stage(rollout, index, fleet, now_ms),
+            tally,
+        }
     });
     waves.collect()
 }
 
-fn stage(rollout: &Rollout, wave: usize, now_ms: u64) -> WaveStage {
+fn stage(rollout: &Rollout, wave: usize, fleet: &FleetView, now_ms: u64) -> WaveStage {
     use crate::Status::{Cancelled, Completed, Reverted};
     let present = rollout.wave();
     match (&rollout.status, rollout.history.get(wave)) {
@@ -185,7 +198,7 @@ fn stage(rollout: &Rollout, wave: usize, now_ms: u64) -> WaveStage {
         (_, Some(_)) if present > Some(wave) => WaveStage::Done,
         (Reverted { .. } | Cancelled(_), _) => WaveStage::Stopped,
         (_, None) => WaveStage::Planned,
-        (_, Some(_)) => match soak_left_ms(rollout, now_ms) {
+        (_, Some(_)) => match soak_left_ms(rollout, fleet.heard_since_ms(), now_ms) {
             None => WaveStage::Open,
             Some(0) => WaveStage::Soaked,
             Some(left_ms) => WaveStage::Soaking(left_ms),
@@ -195,10 +208,10 @@ fn stage(rollout: &Rollout, wave: usize, now_ms: u64) -> WaveStage {
 
 /// Milliseconds that the present wave must still stay healthy; none before enough have committed.
 /// A wave that took no further device has been soaked as the one before.
-pub(crate) fn soak_left_ms(rollout: &Rollout, now_ms: u64) -> Option<u64> {
+pub(crate) fn soak_left_ms(rollout: &Rollout, heard_since_ms: u64, now_ms: u64) -> Option<u64> {
     let wave = rollout.wave()?;
     let record = &rollout.history[wave];
-    let soaked_ms = now_ms.saturating_sub(record.committed_ms?);
+    let soaked_ms = now_ms.saturating_sub(record.committed_ms?.max(heard_since_ms));
     let soak_ms = match (wave, record.added) {
         (1.., 0) => 0,
         _ => rollout.policy.waves[wave].soak_ms,

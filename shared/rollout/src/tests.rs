@@ -20,6 +20,7 @@ struct Plant {
     directive: Option<Directive>,
     evidence: Evidence,
     facts: ArtifactFacts,
+    heard_since_ms: u64,
     now_ms: u64,
 }
 
@@ -31,12 +32,13 @@ impl Plant {
             directive: None,
             evidence: Evidence::default(),
             facts: facts(),
+            heard_since_ms: 0,
             now_ms: 0,
         }
     }
 
     fn fleet(&self) -> FleetView {
-        FleetView::new(self.devices.clone())
+        FleetView::new(self.devices.clone()).heard_since(self.heard_since_ms)
     }
 
     fn plan(&self) -> Plan {

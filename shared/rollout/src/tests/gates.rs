@@ -51,6 +51,32 @@ fn the_soak_counts_from_the_last_commit_and_ends_exactly() {
     assert_eq!(plant.assigned("2").len(), 6);
 }
 
+/// While a controller was away its devices may have finished, or failed: neither is known when it is
+/// back.
+#[test]
+fn a_controller_that_was_away_blames_nobody_before_it_has_listened() {
+    let (mut plant, members) = one_wave(2, "max_failures = 1\n");
+    plant.set(&members[..1], WORKING);
+    plant.devices[members[1]].presence = Presence::Offline;
+    plant.heard_since_ms = 500_000;
+    let waiting = ["0 of 2 devices committed, 2 needed", "trial: ", "offline: "];
+    let text = holds(plant.tick(500_000));
+    assert!(waiting.iter().zip(&text).all(|(begin, hold)| hold.starts_with(begin)), "{text:?}");
+    assert!(!matches!(plant.tick(99_999), Decision::Revert(_)));
+    assert!(matches!(plant.tick(1), Decision::Revert(_)), "it has listened for long enough");
+}
+
+#[test]
+fn silence_while_the_controller_was_away_is_no_health() {
+    let (mut plant, _) = opened(12, plain());
+    plant.commit_all();
+    assert_eq!(holds(plant.tick(1)), ["soaking for another 10 s"]);
+    plant.heard_since_ms = 500_000;
+    assert_eq!(holds(plant.tick(499_999)), ["soaking for another 10 s"]);
+    assert_eq!(holds(plant.tick(9_999)), ["soaking for another 1 s"]);
+    assert_eq!(plant.tick(1), Decision::Advance { wave: 1 });
+}
+
 #[test]
 fn a_device_that_joins_a_soaked_wave_must_commit_too() {
     let mut policy = plain();
