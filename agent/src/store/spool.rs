@@ -122,13 +122,20 @@ impl Entries for SledEntries {
     }
 }
 
-/// Makes durable what sled has written: on Linux its flush only starts the writing
+/// Makes durable what sled has written into its folder: on Linux its flush only starts the writing
 /// (`sync_file_range`), which leaves the file's length and the disk's own cache out.
-fn sync_files(folder: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// If the disk fails.
+pub fn sync_files(folder: &Path) -> io::Result<()> {
     // Large values lie in files of their own.
     let blobs = folder.join("blobs");
     for entry in fs::read_dir(&blobs)? {
-        File::open(entry?.path())?.sync_all()?;
+        match File::open(entry?.path()) {
+            // One that was replaced meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            blob => blob?.sync_all()?,
+        }
     }
     File::open(&blobs)?.sync_all()?;
     File::open(folder.join("db"))?.sync_all()

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tidegate_agent::store::spool::sync_files;
 use tidegate_control::books::{Books, Changes};
 use tidegate_rollout::{Evidence, FleetView, Rollout, RolloutId};
 use tidegate_wire::manifest::DriftReference;
@@ -78,10 +79,10 @@ impl Telemetry {
         };
         let changes = self.books().changes();
         if !changes.documents.is_empty()
-            && let Err(error) = write(&database, &changes)
+            && let Err(error) = self.write(&database, &changes)
         {
             self.books().unstored(changes);
-            return Err(error.into());
+            return Err(error);
         }
         *open = Some(database);
         Ok(())
@@ -135,20 +136,23 @@ impl Telemetry {
         self.books().answering(model)
     }
 
+    /// Writes all of it, and returns once no power cut takes it back.
+    fn write(&self, database: &sled::Db, changes: &Changes) -> Result<(), DatabaseError> {
+        let mut batch = sled::Batch::default();
+        for document in &changes.documents {
+            match &document.bytes {
+                Some(bytes) => batch.insert(document.name.as_bytes(), bytes.as_slice()),
+                None => batch.remove(document.name.as_bytes()),
+            }
+        }
+        database.apply_batch(batch)?;
+        database.flush()?;
+        let failed = |source| DatabaseError::Io { path: self.folder.clone(), source };
+        sync_files(&self.folder).map_err(failed)
+    }
+
     /// What is counted. To be held for moments only.
     pub fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn write(database: &sled::Db, changes: &Changes) -> sled::Result<()> {
-    let mut batch = sled::Batch::default();
-    for document in &changes.documents {
-        match &document.bytes {
-            Some(bytes) => batch.insert(document.name.as_bytes(), bytes.as_slice()),
-            None => batch.remove(document.name.as_bytes()),
-        }
-    }
-    database.apply_batch(batch)?;
-    database.flush().map(drop)
 }
