@@ -268,3 +268,34 @@ fn a_model_whose_record_cannot_be_read_answers_as_soon_as_it_can() {
     assert_eq!(world.machine().record().generation.0, 1);
     assert!(world.device.deadline().is_none_or(|at| at > world.ms + 5_000));
 }
+
+#[test]
+fn what_has_proved_itself_answers_after_a_start_even_if_nothing_can_be_written() {
+    let (mut world, [first, second]) = committed();
+    world.step(Input::Stopping);
+    world.step(Input::Stopped);
+    let disk = Rc::clone(&world.disk);
+    disk.set_bad("models/digits/record", Bad::Write, 0, 8_192);
+    let mut world = world.restart();
+    assert!(world.device.is_stalled(&model()));
+    assert_eq!(world.device.answering(&model()), Some(first.digest));
+    disk.mend("models/digits/record");
+    world.pass(1_000);
+    assert!(!world.device.is_stalled(&model()));
+    let activated = |e: &&Effect| matches!(e, Effect::Activate { .. });
+    assert_eq!(world.done().iter().filter(activated).count(), 1);
+
+    // What has not might be what made the agent die: first it is written that it is tried again.
+    world.verdict = Verdict::Inconclusive { have: 0, need: 1 };
+    let directive = world.fleet.directive(2, &second);
+    world.direct(directive);
+    world.pass(1_000);
+    assert_eq!(world.machine().state(), State::Trial);
+    disk.set_bad("models/digits/record", Bad::Write, 0, 8_192);
+    let mut world = world.restart();
+    assert!(world.device.is_stalled(&model()));
+    assert_eq!(world.device.answering(&model()), Some(first.digest));
+    disk.mend("models/digits/record");
+    world.pass(1_000);
+    assert_eq!(world.device.answering(&model()), Some(second.digest));
+}

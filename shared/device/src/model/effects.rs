@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 
 use tidegate_disk::Disk;
-use tidegate_lifecycle::{Announcement, Effect as Decided, Event};
+use tidegate_lifecycle::{Announcement, Effect as Decided, Event, Slot, SlotId, Stage};
 use tidegate_trust::codec::Codec;
 use tidegate_wire::report::Body;
 use tidegate_wire::{Digest, State};
@@ -43,7 +43,26 @@ impl Model {
         effects: VecDeque<Decided>,
     ) {
         self.carry_out(ctx, effects);
+        self.answer_meanwhile(ctx);
         self.work_off(ctx);
+    }
+
+    /// After a start the record waits for the disk. What has proved itself on this device answers
+    /// all the same: nothing that is to be written is about it. A candidate on trial might be what
+    /// made the agent die, and that it is tried once more must be known first.
+    fn answer_meanwhile(&mut self, ctx: &mut Context<impl Disk, impl SpoolStore, impl Codec>) {
+        let record = self.machine.record();
+        let previous = match record.candidate.map(|candidate| candidate.stage) {
+            Some(Stage::Trial { previous }) => previous,
+            _ => None,
+        };
+        let proven = [record.active, previous].into_iter().flatten().find_map(|slot| {
+            let Slot::Committed(artifact) = record.slot(slot) else { return None };
+            Some((slot, artifact))
+        });
+        if let (Some(_), Some((slot, artifact))) = (&self.stall, proven) {
+            self.activate(ctx, slot, artifact);
+        }
     }
 
     pub(super) fn work_off(&mut self, ctx: &mut Context<impl Disk, impl SpoolStore, impl Codec>) {
@@ -137,14 +156,7 @@ impl Model {
                 self.stop_fetch(ctx);
                 ctx.order(Effect::DropCandidate { model });
             }
-            Decided::Activate { slot, artifact } => {
-                if self.may_activate(ctx, artifact) {
-                    self.answering = Some(artifact);
-                    self.absence = Some(None);
-                    self.holds_previous = true;
-                    ctx.order(Effect::Activate { model, slot, artifact });
-                }
-            }
+            Decided::Activate { slot, artifact } => self.activate(ctx, slot, artifact),
             Decided::Deactivate => self.deactivate(ctx),
             Decided::StartTrial => {
                 self.judge_at = ctx.now.ms.saturating_add(ctx.settings.judge_every_ms);
@@ -158,14 +170,20 @@ impl Model {
         }
     }
 
-    fn may_activate(
-        &self,
-        ctx: &Context<impl Disk, impl SpoolStore, impl Codec>,
+    fn activate(
+        &mut self,
+        ctx: &mut Context<impl Disk, impl SpoolStore, impl Codec>,
+        slot: SlotId,
         artifact: Digest,
-    ) -> bool {
+    ) {
         // Decided before it was revoked, perhaps, while the disk was waited for: the machine hears
         // of it next.
-        self.answering != Some(artifact) && !ctx.trusted.is_revoked(&artifact)
+        if self.answering != Some(artifact) && !ctx.trusted.is_revoked(&artifact) {
+            self.answering = Some(artifact);
+            self.absence = Some(None);
+            self.holds_previous = true;
+            ctx.order(Effect::Activate { model: self.name.clone(), slot, artifact });
+        }
     }
 
     pub(super) fn deactivate(&mut self, ctx: &mut Context<impl Disk, impl SpoolStore, impl Codec>) {
