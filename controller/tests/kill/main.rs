@@ -70,10 +70,10 @@ async fn nothing_is_lost_by_kills() {
         }
     }
     world.check().await;
-    let (released, decided) = world.done();
+    let (released, reverted, decided) = world.done().await;
     println!(
-        "{agents} kills of agents, {controllers} of the controller, {released} versions released, \
-         {decided} decisions acknowledged, {} s",
+        "{agents} kills of agents, {controllers} of the controller, {released} versions released \
+         ({reverted} taken back), {decided} decisions acknowledged, {} s",
         begun.elapsed().as_secs()
     );
 }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_controller::api::types::{AuditEntry, DeviceTokenRequest, RolloutStart};
+use tidegate_controller::api::types::{
+    AuditEntry, DeviceTokenRequest, RolloutStart, RolloutStatus, RolloutSummary,
+};
 use tidegate_controller::cli;
 use tidegate_controller::client::Client;
 use tidegate_controller::demo::{Device, Feeder, Stream, settled, write_model};
@@ -98,9 +100,11 @@ impl World {
         }
     }
 
-    /// Versions released and decisions acknowledged.
-    pub fn done(&self) -> (u32, usize) {
-        (self.released, self.decided)
+    /// Versions released, how many of them were taken back, and decisions acknowledged.
+    pub async fn done(&self) -> (u32, usize, usize) {
+        let rollouts = self.client.rollouts(None).await.unwrap().rollouts;
+        let is_reverted = |it: &&RolloutSummary| it.status == RolloutStatus::Reverted;
+        (self.released, rollouts.iter().filter(is_reverted).count(), self.decided)
     }
 
     /// Pushes the next version and rolls it out, unless a rollout is still under way.
