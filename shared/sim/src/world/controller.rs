@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tidegate_control::announce::{self, Owed};
 use tidegate_control::books::Books;
 use tidegate_control::certificate::IssuedCertificate;
+use tidegate_control::hearing::Hearing;
 use tidegate_control::ingest::{self, Acks, Said};
 use tidegate_control::journal::{Ending, Journal};
 use tidegate_control::planner::{self, PLANNER, Surroundings};
@@ -65,6 +66,7 @@ pub struct Running {
     /// Whether its session at the broker is up.
     pub connected: bool,
     owed: Owed,
+    hearing: Hearing,
     signed_under: u64,
 }
 
@@ -72,6 +74,7 @@ struct Around<'a> {
     books: &'a Books,
     room: &'a ReleaseRoom,
     reference: Option<&'a DriftReference>,
+    heard_since_ms: u64,
 }
 
 impl Surroundings for Around<'_> {
@@ -80,7 +83,7 @@ impl Surroundings for Around<'_> {
     }
 
     fn observed(&self, state: &State, rollout: &Rollout) -> (FleetView, Evidence) {
-        let fleet = self.books.fleet_view(state, rollout);
+        let fleet = self.books.fleet_view(state, rollout).heard_since(self.heard_since_ms);
         (fleet, self.books.evidence(rollout, self.reference))
     }
 
@@ -176,6 +179,7 @@ impl World {
             store_planned: false,
             connected: false,
             owed: Owed::Nothing,
+            hearing: Hearing::default(),
             signed_under: 0,
         });
         let entries: Vec<Entry> = opened.entries.into_iter().map(|(entry, _)| entry).collect();
@@ -192,6 +196,7 @@ impl World {
             return;
         }
         running.connected = true;
+        running.hearing.up(EPOCH * 1_000 + self.now_ms);
         let mut deliveries = Vec::new();
         self.broker.controller_connects(&mut deliveries);
         self.deliver(deliveries);
@@ -208,6 +213,7 @@ impl World {
     pub(super) fn controller_lost_broker(&mut self) {
         if let Some(running) = &mut self.controller.running {
             running.connected = false;
+            running.hearing.down(EPOCH * 1_000 + self.now_ms);
             self.plan_controller_connect();
         }
     }
@@ -364,7 +370,7 @@ impl World {
             let Some(running) = &self.controller.running else { return };
             let to = running.state.rollouts.get(&id).map(|entry| entry.rollout.to.digest);
             let reference = to.and_then(|to| self.references.get(&to));
-            let around = Around { books: &running.books, room: &self.release_room, reference };
+            let around = self.around(running, reference, now_ms);
             let decided = planner::plan_rollout(&running.state, id, &around, now_ms);
             if let Some(planned) = self.decide(PLANNER, decided) {
                 self.send(planned.sent);
@@ -377,6 +383,16 @@ impl World {
         }
     }
 
+    fn around<'a>(
+        &'a self,
+        running: &'a Running,
+        reference: Option<&'a DriftReference>,
+        now_ms: u64,
+    ) -> Around<'a> {
+        let heard_since_ms = running.hearing.since_ms(now_ms);
+        Around { books: &running.books, room: &self.release_room, reference, heard_since_ms }
+    }
+
     fn sign_anew(&mut self) {
         let trusted = self.release_room.trusted();
         let root = trusted.root().version;
@@ -384,7 +400,7 @@ impl World {
         if running.signed_under == root {
             return;
         }
-        let around = Around { books: &running.books, room: &self.release_room, reference: None };
+        let around = self.around(running, None, self.unix_ms());
         let decided = planner::sign_anew(&running.state, trusted, &around);
         if let Some(models) = self.decide(PLANNER, decided) {
             if let Some(running) = &mut self.controller.running {
@@ -424,7 +440,7 @@ impl World {
         let Some(entry) = running.state.latest(&crate::model::model_name()) else { return false };
         let (id, to) = (entry.rollout.id, entry.rollout.to.digest);
         let reference = self.references.get(&to);
-        let around = Around { books: &running.books, room: &self.release_room, reference };
+        let around = self.around(running, reference, now_ms);
         let act = tidegate_rollout::Act { by: "operator".into(), why: why.into() };
         let decided = planner::command(&running.state, id, command, act, &around, now_ms);
         match decided {
