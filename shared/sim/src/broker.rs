@@ -14,6 +14,10 @@ use tidegate_wire::ModelName;
 /// Messages that a session holds while its device is away.
 pub const ROOM: usize = 100;
 
+/// Versions of one retained message that wait for a device: two, so that an older one can come
+/// first, and no more, so that a device with a bad link is not buried in them.
+const LATE: usize = 2;
+
 /// One connection of a device; a later one has a higher number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Connection(pub u64);
@@ -177,6 +181,15 @@ impl Broker {
     fn queue(&mut self, id: u32, message: Message) {
         let room = self.room;
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        // What is retained comes with every connection anyway: the newest of it may wait, and what
+        // it takes the place of may come late.
+        if matches!(message.place, Place::Timestamp | Place::Directive(_)) {
+            let older = |it: &&Message| it.place == message.place;
+            if session.waiting.iter().filter(older).count() >= LATE {
+                let first = session.waiting.iter().position(|it| it.place == message.place);
+                first.and_then(|at| session.waiting.remove(at));
+            }
+        }
         if session.waiting.len() < room {
             session.waiting.push_back(message);
         } else {

@@ -186,8 +186,9 @@ fn span(name: FaultName, hours: u64, stream: &mut Stream) -> (u64, u64) {
     };
     let longest = match name {
         FaultName::Leaves | FaultName::JoinsLate => 21 * 24 * 3600,
-        // At a death every minute a day is a long time.
-        FaultName::Crashes => longest.min(6 * 3600),
+        // At a death or a take-over every minute an hour is a long time.
+        FaultName::Crashes | FaultName::CutLink | FaultName::SharedId => longest.min(3 * 3600),
+        FaultName::Loss => longest.min(24 * 3600),
         _ => longest,
     };
     (from_s, (from_s + stream.between(30, longest)).min(end_s))

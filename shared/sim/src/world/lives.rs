@@ -27,7 +27,8 @@ impl World {
 
     /// An agent starts, unless its machine is switched off.
     pub(super) fn boot(&mut self, node: usize) {
-        if self.nodes[node].runs() || self.nodes[node].troubles.gone {
+        let it = &self.nodes[node];
+        if it.runs() || it.troubles.gone || it.is_buried {
             return;
         }
         if !self.nodes[node].enrolled {
