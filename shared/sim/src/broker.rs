@@ -88,6 +88,7 @@ pub struct Broker {
     connections: u64,
     room: usize,
     dropped: u64,
+    backup: Option<BTreeMap<Place, Rc<[u8]>>>,
 }
 
 impl Default for Broker {
@@ -99,6 +100,7 @@ impl Default for Broker {
             connections: 0,
             room: ROOM,
             dropped: 0,
+            backup: None,
         }
     }
 }
@@ -255,8 +257,18 @@ impl Broker {
             Memory::Kept => {}
             Memory::WithoutSessions => self.sessions.clear(),
             Memory::WithoutRetained => self.retained.clear(),
+            Memory::OfBackup => {
+                if let Some(backup) = self.backup.take() {
+                    self.retained = backup;
+                }
+            }
         }
         connected
+    }
+
+    /// Saves the retained messages, to come back to.
+    pub fn back_up(&mut self) {
+        self.backup = Some(self.retained.clone());
     }
 
     /// How many messages a session may hold.
@@ -301,6 +313,8 @@ pub enum Memory {
     WithoutSessions,
     /// Sessions.
     WithoutRetained,
+    /// The retained messages as they were when they were saved.
+    OfBackup,
 }
 
 #[cfg(test)]
@@ -364,8 +378,11 @@ mod tests {
         assert_eq!(broker.restart(Memory::WithoutSessions), [(connection, CLIENT)]);
         broker.publish(message(Place::Ack(1), "ack"), Keep::Pass, &mut Vec::new());
         assert_eq!(connect(&mut broker, Start::Resumed).1, ["stamp"], "nobody waited for the ack");
+        broker.back_up();
         broker.restart(Memory::WithoutRetained);
         assert!(connect(&mut broker, Start::Resumed).1.is_empty());
+        broker.restart(Memory::OfBackup);
+        assert_eq!(connect(&mut broker, Start::Resumed).1, ["stamp"]);
     }
 
     #[test]

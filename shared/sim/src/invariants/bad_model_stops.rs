@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_control::state::Record;
+use tidegate_rollout::{OnRegression, Rollout};
+use tidegate_wire::report::{Body, Report};
 use tidegate_wire::{Digest, State};
 
+use super::sketches_add_up::side;
 use super::{Finding, Invariant, Seen};
 use crate::model::Compares;
 use crate::world::World;
 
 /// A device never commits a model that fails so badly that its own gates must see it, and a rollout
-/// of such a model opens no further wave, unless an operator says so.
+/// of such a model opens no further wave, unless an operator says so. Nor does one whose devices
+/// have reported, beyond doubt, that it has gone bad while the others' model is well.
 ///
 /// What only a comparison shows cannot be seen where there is nothing to compare with: on a first
 /// install. Once any device has committed such a model for that reason, its waves are not judged.
@@ -20,6 +24,28 @@ pub struct BadModelStops {
     candidates: BTreeMap<usize, (Digest, Compares)>,
     /// Artifacts that some device rightly took for good.
     unseen: BTreeSet<Digest>,
+    /// Of each rollout, what was answered with the new and with the old artifact.
+    answered: BTreeMap<u64, [Answered; 2]>,
+}
+
+/// What was answered.
+#[derive(Debug, Default, Clone, Copy)]
+struct Answered {
+    rows: u64,
+    /// With the class that a model answers everything with once it has gone bad.
+    first_class: u64,
+}
+
+/// Rows on each side beyond which there is no doubt, and the percentages of one class that a sound
+/// model (it has three) and a bad one have.
+const ROWS: u64 = 400;
+const SOUND_PERCENT: u64 = 45;
+const BAD_PERCENT: u64 = 85;
+
+impl Answered {
+    fn percent(self) -> u64 {
+        self.first_class * 100 / self.rows.max(1)
+    }
 }
 
 impl Invariant for BadModelStops {
@@ -41,12 +67,16 @@ impl Invariant for BadModelStops {
                 }
                 Finding::Nothing
             }
+            Seen::Arriving { reports } => {
+                reports.iter().for_each(|report| self.count(report, world));
+                Finding::Nothing
+            }
             Seen::Decided { entry } => match &entry.what {
                 Record::RolloutChanged { rollout, decision, directive: Some(_) } => {
-                    let wave = rollout.history.len();
-                    let by_itself = decision.starts_with("open wave") && wave > 1;
+                    let by_itself =
+                        decision.starts_with("open wave") && rollout.history.len() > 1;
                     match by_itself {
-                        true => self.went_on(rollout.to.digest, wave, world),
+                        true => self.went_on(rollout, world),
                         false => Finding::Nothing,
                     }
                 }
@@ -88,13 +118,34 @@ impl BadModelStops {
         Finding::Held
     }
 
-    fn went_on(&self, artifact: Digest, wave: usize, world: &World) -> Finding {
-        let behaviour = world.truth().behaviour(&artifact);
+    /// Reports may come twice; beyond doubt is beyond that too.
+    fn count(&mut self, report: &Report, world: &World) {
+        let (Body::Window(window), Some(state)) = (&report.body, world.controller_state()) else {
+            return;
+        };
+        let Some(entry) = state.rollouts.values().next_back() else { return };
+        let Some(which) = side(&entry.rollout, &report.device, window, world) else { return };
+        let Some(outputs) = &window.outputs else { return };
+        let sums = self.answered.entry(entry.rollout.id.0).or_default();
+        sums[which].rows += outputs.n();
+        sums[which].first_class += u64::from(outputs.classes().counts()[0]);
+    }
+
+    fn went_on(&self, rollout: &Rollout, world: &World) -> Finding {
+        let (artifact, wave) = (rollout.to.digest, rollout.history.len());
+        let (behaviour, version) = (world.truth().behaviour(&artifact), world.version(&artifact));
         let is_seen = behaviour.is_seen_by_a_device(Compares::WithPrevious);
-        if !is_seen || self.unseen.contains(&artifact) {
-            return Finding::Held;
+        if is_seen && !self.unseen.contains(&artifact) {
+            return Finding::Broken(format!("wave {wave} of {version} opened, which is {behaviour:?}"));
         }
-        let version = world.version(&artifact);
-        Finding::Broken(format!("wave {wave} of {version} opened, which is {behaviour:?}"))
+        let [new, old] = self.answered.get(&rollout.id.0).copied().unwrap_or_default();
+        let enough = new.rows >= ROWS && old.rows >= ROWS;
+        let reverts = rollout.policy.gate.prediction_drift == OnRegression::Revert;
+        if enough && reverts && new.percent() >= BAD_PERCENT && old.percent() <= SOUND_PERCENT {
+            let (new, old) = (new.percent(), old.percent());
+            let detail = format!("wave {wave} of {version} opened: {new} % one class, not {old} %");
+            return Finding::Broken(detail);
+        }
+        Finding::Held
     }
 }

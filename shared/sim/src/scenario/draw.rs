@@ -188,7 +188,7 @@ fn span(name: FaultName, hours: u64, stream: &mut Stream) -> (u64, u64) {
         FaultName::Leaves | FaultName::JoinsLate => 21 * 24 * 3600,
         // At a death or a take-over every minute an hour is a long time.
         FaultName::Crashes | FaultName::CutLink | FaultName::SharedId => longest.min(3 * 3600),
-        FaultName::Loss => longest.min(24 * 3600),
+        FaultName::Loss | FaultName::DiskFull | FaultName::BadBlocks => longest.min(12 * 3600),
         _ => longest,
     };
     (from_s, (from_s + stream.between(30, longest)).min(end_s))
@@ -211,6 +211,7 @@ fn one(name: FaultName, devices: u32, hours: u64, stream: &mut Stream) -> Fault 
         FaultName::BrokerAway => FaultKind::BrokerAway,
         FaultName::BrokerForgetsSessions => FaultKind::BrokerForgetsSessions,
         FaultName::BrokerForgetsRetained => FaultKind::BrokerForgetsRetained,
+        FaultName::BrokerRestored => FaultKind::BrokerRestored,
         FaultName::BrokerDrops => FaultKind::BrokerDrops { room: stream.below(4) },
         FaultName::MirrorStale => FaultKind::MirrorStale,
         FaultName::MirrorTruncates => FaultKind::MirrorTruncates { permille },

@@ -110,6 +110,8 @@ faults! {
     BrokerForgetsSessions = "broker-forgets-sessions";
     /// The broker restarts without retained messages.
     BrokerForgetsRetained = "broker-forgets-retained";
+    /// At the fault's end the broker comes back with the retained messages that it had at the begin.
+    BrokerRestored = "broker-restored";
     /// The broker's queue for a client is short: what does not fit is dropped.
     BrokerDrops {
         /// Messages that fit.

@@ -329,7 +329,8 @@ impl World {
         let now_ms = self.unix_ms();
         let running = self.controller.running.as_mut()?;
         let Some(record) = decided.record else { return Some(decided.value) };
-        match running.journal.append(now_ms, who, &decided.why, record) {
+        let appended = running.journal.append(now_ms, who, &decided.why, record);
+        let value = match appended {
             Ok((entry, _)) => {
                 running.state.apply(&entry);
                 let text = entry.what.line();
@@ -342,16 +343,13 @@ impl World {
                 self.timeline.note(Detail::Usual, self.now_ms, || format!("{who}: {error}"));
                 None
             }
-        }
-        .filter(|_| !self.power_went_at_controller())
-    }
-
-    fn power_went_at_controller(&mut self) -> bool {
-        let off = self.controller.disk.is_off();
-        if off {
+        };
+        // Whoever asked hears nothing more, whatever is on the disk.
+        if self.controller.disk.is_off() {
             self.controller_dies();
+            return None;
         }
-        off
+        value
     }
 
     /// The planner's turn.

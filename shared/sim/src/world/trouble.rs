@@ -60,6 +60,7 @@ impl World {
             }
             FaultKind::BrokerForgetsSessions => self.restart_broker(Memory::WithoutSessions),
             FaultKind::BrokerForgetsRetained => self.restart_broker(Memory::WithoutRetained),
+            FaultKind::BrokerRestored => self.broker.back_up(),
             FaultKind::BrokerAway => self.restart_broker(Memory::Kept),
             FaultKind::MirrorStale if self.mirror.stale.is_none() => {
                 self.mirror.stale = Some(self.mirror.files.clone());
@@ -85,6 +86,7 @@ impl World {
                 }
             }
             FaultKind::SharedId => self.twins_go(&fault),
+            FaultKind::BrokerRestored => self.restart_broker(Memory::OfBackup),
             _ => {}
         }
         self.apply(&fault);
