@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_control::state::Record;
+use tidegate_lifecycle::Stage;
 use tidegate_rollout::{OnRegression, Rollout};
 use tidegate_wire::report::{Body, Report};
 use tidegate_wire::{Digest, State};
@@ -20,7 +21,7 @@ use crate::world::World;
 /// install. Once any device has committed such a model for that reason, its waves are not judged.
 #[derive(Debug, Default)]
 pub struct BadModelStops {
-    /// What each device has on its way, and whether it had an older model when that began.
+    /// What each device has on its way, and whether there is an older model to compare it with.
     candidates: BTreeMap<usize, (Digest, Compares)>,
     /// Artifacts that some device rightly took for good.
     unseen: BTreeSet<Digest>,
@@ -60,11 +61,8 @@ impl Invariant for BadModelStops {
     fn look(&mut self, seen: &Seen<'_>, world: &World) -> Finding {
         match *seen {
             Seen::Stepped { node } => self.stepped(node, world),
-            Seen::Booted { node } | Seen::Restored { node } => {
-                // A candidate that is recovered may have lost what it is compared with.
-                if let Some((_, compares)) = self.candidates.get_mut(&node) {
-                    *compares = Compares::WithNothing;
-                }
+            Seen::Restored { node } => {
+                self.candidates.remove(&node);
                 Finding::Nothing
             }
             Seen::Arriving { reports } => {
@@ -73,8 +71,7 @@ impl Invariant for BadModelStops {
             }
             Seen::Decided { entry } => match &entry.what {
                 Record::RolloutChanged { rollout, decision, directive: Some(_) } => {
-                    let by_itself =
-                        decision.starts_with("open wave") && rollout.history.len() > 1;
+                    let by_itself = decision.starts_with("open wave") && rollout.history.len() > 1;
                     match by_itself {
                         true => self.went_on(rollout, world),
                         false => Finding::Nothing,
@@ -92,11 +89,15 @@ impl BadModelStops {
         let Some(record) = world.record(node) else { return Finding::Nothing };
         let known = self.candidates.get(&node).copied();
         if let Some(candidate) = record.candidate {
-            if known.is_none_or(|(artifact, _)| artifact != candidate.artifact) {
-                let compares = match record.active {
-                    Some(_) => Compares::WithPrevious,
-                    None => Compares::WithNothing,
-                };
+            let old = match candidate.stage {
+                Stage::Trial { previous } => previous,
+                _ => record.active,
+            };
+            let before_trial = candidate.stage.is_before_trial();
+            let is_new = known.is_none_or(|(artifact, _)| artifact != candidate.artifact);
+            // What it is compared with may be lost on the way, until it answers itself.
+            if is_new || (before_trial && old.is_none()) {
+                let compares = old.map_or(Compares::WithNothing, |_| Compares::WithPrevious);
                 self.candidates.insert(node, (candidate.artifact, compares));
             }
             return Finding::Nothing;
@@ -136,7 +137,9 @@ impl BadModelStops {
         let (behaviour, version) = (world.truth().behaviour(&artifact), world.version(&artifact));
         let is_seen = behaviour.is_seen_by_a_device(Compares::WithPrevious);
         if is_seen && !self.unseen.contains(&artifact) {
-            return Finding::Broken(format!("wave {wave} of {version} opened, which is {behaviour:?}"));
+            return Finding::Broken(format!(
+                "wave {wave} of {version} opened, which is {behaviour:?}"
+            ));
         }
         let [new, old] = self.answered.get(&rollout.id.0).copied().unwrap_or_default();
         let enough = new.rows >= ROWS && old.rows >= ROWS;

@@ -168,7 +168,12 @@ impl SketchesAddUp {
 }
 
 /// On which side of the newest rollout a window counts: 0 is the new artifact, 1 the old one.
-pub(super) fn side(rollout: &Rollout, device: &DeviceId, window: &Window, world: &World) -> Option<usize> {
+pub(super) fn side(
+    rollout: &Rollout,
+    device: &DeviceId,
+    window: &Window,
+    world: &World,
+) -> Option<usize> {
     let id = World::number_of(device)?;
     let labels = world.labels_of(id);
     let selected =
