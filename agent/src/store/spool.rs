@@ -44,8 +44,7 @@ impl SpoolStore for SledSpool {
         let [windows, transitions] = ["windows", "transitions"].map(|name| db.open_tree(name));
         let shelves = [windows.map_err(failure)?, transitions.map_err(failure)?];
         // What a killed agent left is sent from here on, and must not be gone after a power cut.
-        let synced = sync_files(&self.folder).and_then(|()| sync_names(&self.folder));
-        synced.map_err(|error| failure(error.into()))?;
+        sync_files(&self.folder).map_err(|error| failure(error.into()))?;
         Ok((SledEntries { folder: self.folder.clone(), db, shelves }, repair))
     }
 
@@ -123,7 +122,7 @@ impl Entries for SledEntries {
 }
 
 /// Makes durable what sled has written into its folder: on Linux its flush only starts the writing
-/// (`sync_file_range`), which leaves the file's length and the disk's own cache out.
+/// (`sync_file_range`), which leaves the file's length, its name and the disk's own cache out.
 ///
 /// # Errors
 /// If the disk fails.
@@ -137,17 +136,11 @@ pub fn sync_files(folder: &Path) -> io::Result<()> {
             blob => blob?.sync_all()?,
         }
     }
-    File::open(&blobs)?.sync_all()?;
-    File::open(folder.join("db"))?.sync_all()
-}
-
-/// Makes the names of a new database durable.
-fn sync_names(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()?;
-    match folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    let sync = |path: &Path| File::open(path)?.sync_all();
+    sync(&blobs)?;
+    sync(&folder.join("db"))?;
+    sync(folder)?;
+    folder.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)
 }
 
 fn failure(error: sled::Error) -> SpoolError {

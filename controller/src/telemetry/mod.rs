@@ -40,6 +40,9 @@ impl Telemetry {
     /// If not even an empty store can be made.
     pub fn open(folder: &Path) -> Result<Self, DatabaseError> {
         let database = database::open(folder)?;
+        // What a killed controller left counts from here on: it must not be gone after a power cut.
+        let failed = |source| DatabaseError::Io { path: folder.into(), source };
+        sync_files(folder).map_err(failed)?;
         let documents: Vec<_> = database.iter().collect::<Result<_, _>>()?;
         let books = Mutex::new(Books::read(documents));
         let database = Mutex::new(Some(database));

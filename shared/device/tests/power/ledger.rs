@@ -81,8 +81,8 @@ impl Ledger {
         }
     }
 
-    /// Looks at the device between two steps.
-    pub fn step(&mut self, device: &TheDevice, answering: Option<Digest>, phase: &Phase) {
+    /// A step is over: what it says from here on is for ever.
+    pub fn promised(&mut self, device: &TheDevice) {
         if let Some((_, machine)) = device.models().next() {
             let generation = machine.record().generation.0;
             assert!(generation >= self.generation, "{generation} came after {}", self.generation);
@@ -98,6 +98,10 @@ impl Ledger {
         assert!(figures.made >= self.made, "{} reports came after {}", figures.made, self.made);
         assert_eq!(figures.dropped, 0, "a report was dropped");
         self.made = figures.made;
+    }
+
+    /// What answers when all effects of a step were carried out: *runnable-model*.
+    pub fn answers(&mut self, answering: Option<Digest>, phase: &Phase) {
         self.has_runnable |= answering.is_some();
         assert!(answering.is_some() || !self.has_runnable || phase.silent, "nothing answers");
     }
@@ -112,11 +116,6 @@ impl Ledger {
         // What answered before may do so again, by the device's own way back.
         let is_new = self.answered.insert(artifact);
         assert!(release >= self.floor || !is_new, "{release} is below {}", self.floor);
-    }
-
-    /// So many reports are on the disk, as the device says.
-    pub fn on_disk(&mut self, made: u64) {
-        self.made = self.made.max(made);
     }
 
     /// A window was closed and the device took it.

@@ -96,7 +96,6 @@ impl Shell<'_> {
     /// What was active answers before anything else happens.
     fn begin(&mut self, effects: Effects) -> Result<(), Cut> {
         self.carry_out(effects)?;
-        self.look()?;
         self.inputs.push_back(Input::LinkUp);
         let payload = self.phase.timestamp.clone();
         self.inputs.push_back(Input::Message { topic: Topic::Timestamp, payload });
@@ -146,29 +145,23 @@ impl Shell<'_> {
         if let Some(number) = window {
             self.ledger.window_taken(number);
         }
-        self.carry_out(effects)?;
-        self.look()
-    }
-
-    fn look(&mut self) -> Result<(), Cut> {
-        self.ledger.step(&self.device, self.answering, self.phase);
-        if self.disk.is_off() { Err(Cut) } else { Ok(()) }
+        self.carry_out(effects)
     }
 
     fn carry_out(&mut self, effects: Effects) -> Result<(), Cut> {
-        // Nothing is promised before the step that promises it has ended.
-        let made = self.device.figures().made;
+        self.ledger.promised(&self.device);
         for effect in effects {
-            let answer = self.carry_out_one(effect, made);
+            let answer = self.carry_out_one(effect);
             if self.disk.is_off() {
                 return Err(Cut);
             }
             self.inputs.extend(answer);
         }
+        self.ledger.answers(self.answering, self.phase);
         Ok(())
     }
 
-    fn carry_out_one(&mut self, effect: Effect, made: u64) -> Option<Input> {
+    fn carry_out_one(&mut self, effect: Effect) -> Option<Input> {
         let work = |epoch, outcome| Some(Input::Answer { model: model(), epoch, outcome });
         match effect {
             Effect::Fetch { epoch, order, .. } => {
@@ -203,7 +196,6 @@ impl Shell<'_> {
                 Some(Input::Metadata(event))
             }
             Effect::Publish { publication: Publication::Report(_), payload } => {
-                self.ledger.on_disk(made);
                 let report = self.ledger.reported(&payload, self.phase.acks);
                 let ack = Ack { spool: report.spool, seqs: vec![(report.seq, report.seq)] };
                 let topic = Topic::Ack(settings().device);
