@@ -20,7 +20,7 @@ pub enum Fate {
     /// So many bytes from its start are there.
     Prefix(u64),
     /// Of the sectors (512 bytes) that it touches, those whose bit is set are there; the 65th goes
-    /// by the first bit again.
+    /// by the first bit again. The file has grown for all of it.
     Sectors(u64),
     /// The file has grown for it, but where it should be there are zeros, or what was there before.
     Hole,
@@ -216,6 +216,7 @@ fn write(file: &mut File, offset: u64, bytes: &[u8], fate: Fate) {
         Fate::Prefix(count) => file.write(offset, &bytes[..count.min(length) as usize]),
         Fate::Hole => file.grow(offset + length),
         Fate::Sectors(mask) => {
+            file.grow(offset + length);
             for (index, (start, end)) in sectors(offset, length).enumerate() {
                 if mask >> (index % 64) & 1 == 1 {
                     file.write(offset + start, &bytes[start as usize..end as usize]);
@@ -272,9 +273,9 @@ fn fates_of(what: What) -> Vec<Fate> {
     }
     let sectors = sectors(offset, length).count();
     if sectors > 1 {
-        // All but the first, every other one, the last alone.
+        // All but the first, all but the last, every other one.
         let last = 1 << ((sectors - 1) % 64);
-        fates.extend([!1, 0xaaaa_aaaa_aaaa_aaaa, last].map(Fate::Sectors));
+        fates.extend([!1, !last, 0xaaaa_aaaa_aaaa_aaaa].map(Fate::Sectors));
     }
     fates.push(Fate::Hole);
     fates
