@@ -25,6 +25,8 @@ pub struct Phase {
     pub files: BTreeMap<(Role, Option<u64>), Vec<u8>>,
     pub timestamp: Vec<u8>,
     pub directive: Vec<u8>,
+    /// The one before, which comes once more after every start.
+    pub stale: Option<Vec<u8>>,
     /// Windows that are closed in it.
     pub windows: u64,
     /// The controller hears reports and acknowledges them.
@@ -154,6 +156,7 @@ impl Writer {
             files: self.fleet.files.clone(),
             timestamp: stored.timestamp.clone().unwrap(),
             directive: self.fleet.directive(generation, artifact),
+            stale: self.scene.phases.last().map(|before| before.directive.clone()),
             windows: 1,
             acks: true,
             stops: false,

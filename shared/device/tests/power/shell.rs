@@ -99,8 +99,10 @@ impl Shell<'_> {
         self.inputs.push_back(Input::LinkUp);
         let payload = self.phase.timestamp.clone();
         self.inputs.push_back(Input::Message { topic: Topic::Timestamp, payload });
-        let payload = self.phase.directive.clone();
-        self.inputs.push_back(Input::Message { topic: Topic::Directive(model()), payload });
+        for payload in self.phase.stale.iter().chain([&self.phase.directive]) {
+            let (topic, payload) = (Topic::Directive(model()), payload.clone());
+            self.inputs.push_back(Input::Message { topic, payload });
+        }
         for _ in 0..self.phase.windows {
             self.inputs.push_back(Input::Window(window(self.ledger.window_next)));
             self.ledger.window_next += 1;
