@@ -53,6 +53,16 @@ fn manifest(which: u8) -> Manifest {
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let wrong = ["[1]", "[1,2,3]", "[[1],[2],[]", "[1,1e39]", "[1,null]"].map(|data| {
+        format!(r#"0{{"inputs":[{{"name":"x","shape":[1,2],"datatype":"FP32","data":{data}}}]}}"#)
+    });
+    let large =
+        r#"0{"inputs":[{"name":"x","shape":[4611686018427387904,2],"datatype":"FP32","data":[]}]}"#;
+    let wrong = wrong.into_iter().chain([large.to_string()]).map(String::into_bytes);
+    requests().into_iter().chain(wrong).collect()
+}
+
+fn requests() -> Vec<Vec<u8>> {
     let bodies = [
         "0{\"inputs\":[{\"name\":\"x\",\"shape\":[1,2],\"datatype\":\"FP32\",\"data\":[1,-2.5]}]}",
         "0{\"id\":\"a\\u0062\",\"inputs\":[{\"name\":\"x\",\"shape\":[2,2],\"datatype\":\"FP32\",\
@@ -73,7 +83,7 @@ mod tests {
 
     #[test]
     fn seeds_are_requests() {
-        for seed in seeds() {
+        for seed in requests() {
             read_request(&seed[1..], &manifest(seed[0])).unwrap();
         }
     }
