@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tidegate_fuzz::{Mutator, TARGETS, Target, target};
 
 /// Inputs per target: a few seconds for all of them, unoptimised.
-const INPUTS: u64 = 3_000;
+const INPUTS: u64 = 1_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
