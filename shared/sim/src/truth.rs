@@ -75,6 +75,11 @@ impl Truth {
         self.forbidden.get(&targets).cloned().unwrap_or_default()
     }
 
+    /// Whether publishers ever signed targets with this version. The first forbid nothing.
+    pub fn has_targets(&self, version: u64) -> bool {
+        version == 1 || self.forbidden.contains_key(&version)
+    }
+
     /// What the newest signed targets forbid.
     pub fn forbidden_now(&self) -> Rc<Forbidden> {
         self.forbidden.values().next_back().cloned().unwrap_or_default()

@@ -13,6 +13,7 @@ mod liveness;
 mod nothing_forbidden_active;
 mod runnable_model;
 mod sketches_add_up;
+mod trust_rises;
 mod views_agree;
 
 use tidegate_control::Entry;
@@ -173,6 +174,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<nothing_forbidden_active::NothingForbiddenActive>::default(),
         Box::<blast_radius::BlastRadius>::default(),
         Box::<generations_rise::GenerationsRise>::default(),
+        Box::<trust_rises::TrustRises>::default(),
         Box::<bad_model_stops::BadModelStops>::default(),
         Box::<count_once::CountOnce>::default(),
         Box::<sketches_add_up::SketchesAddUp>::default(),

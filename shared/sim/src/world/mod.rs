@@ -11,6 +11,8 @@ mod trouble;
 mod view;
 mod work;
 
+pub use view::TrustedVersions;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

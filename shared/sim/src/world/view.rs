@@ -12,6 +12,17 @@ use crate::model::model_name;
 use crate::scenario::FaultName;
 use crate::truth::Truth;
 
+/// Versions of signed metadata; 0 where there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrustedVersions {
+    /// Of the root.
+    pub root: u64,
+    /// Of the timestamp.
+    pub timestamp: u64,
+    /// Of the targets.
+    pub targets: u64,
+}
+
 impl World {
     /// Milliseconds since the start.
     pub fn now_ms(&self) -> u64 {
@@ -54,6 +65,16 @@ impl World {
     pub fn targets_known(&self, node: usize) -> Option<u64> {
         let brain = self.nodes[node].brain.as_ref()?;
         brain.trusted().targets().map(|targets| targets.version)
+    }
+
+    /// The versions of the signed metadata that a machine trusts, if its agent runs.
+    pub fn trusted_versions(&self, node: usize) -> Option<TrustedVersions> {
+        let trusted = self.nodes[node].brain.as_ref()?.trusted();
+        Some(TrustedVersions {
+            root: trusted.root().version,
+            timestamp: trusted.timestamp().map_or(0, |timestamp| timestamp.version),
+            targets: trusted.targets().map_or(0, |targets| targets.version),
+        })
     }
 
     /// Times at which something befell a machine's disk that no agent can make good.
