@@ -7,7 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=thumbv7em-none-eabihf
-cores=(-p tidegate-wire -p tidegate-trust -p tidegate-lifecycle -p tidegate-drift -p tidegate-rollout)
+cores=(-p tidegate-wire -p tidegate-trust -p tidegate-lifecycle -p tidegate-drift -p tidegate-rollout
+  -p tidegate-disk -p tidegate-device -p tidegate-control)
 
 has_target() { [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; }
 
