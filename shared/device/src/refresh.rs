@@ -7,7 +7,7 @@ use tidegate_trust::codec::Codec;
 use tidegate_trust::trusted::Recovered;
 use tidegate_trust::workflow::Limits;
 use tidegate_trust::{Effect as Wanted, Event, Refresh, Role, Summary, TrustError, Trusted};
-use tidegate_wire::{Digest, Reason};
+use tidegate_wire::Reason;
 
 use crate::device::Device;
 use crate::effect::Effect;
@@ -24,7 +24,8 @@ pub(crate) struct Refreshes<C: Codec> {
     running: Option<Running<C>>,
     at: Option<u64>,
     backoff: Backoff,
-    timestamp_seen: Option<Digest>,
+    /// The newest timestamp that the broker sent; nothing of it was checked.
+    announced: Option<Vec<u8>>,
 }
 
 struct Running<C: Codec> {
@@ -69,7 +70,7 @@ impl<C: Codec> Refreshes<C> {
     /// The first refresh is due at once.
     pub(crate) fn new(now: u64) -> Self {
         let backoff = Backoff::new(RETRY_MS.0, RETRY_MS.1);
-        Self { running: None, at: Some(now), backoff, timestamp_seen: None }
+        Self { running: None, at: Some(now), backoff, announced: None }
     }
 
     /// When a refresh begins, milliseconds; not while one is under way.
@@ -81,9 +82,8 @@ impl<C: Codec> Refreshes<C> {
 impl<D: Disk, S: SpoolStore, C: Codec> Device<D, S, C> {
     /// The broker's newest timestamp came: if it is another one, so is the rest.
     pub(crate) fn timestamp_arrived(&mut self, payload: &[u8]) {
-        let digest = Digest::of(payload);
-        if self.refreshes.timestamp_seen != Some(digest) {
-            self.refreshes.timestamp_seen = Some(digest);
+        if self.refreshes.announced.as_deref() != Some(payload) {
+            self.refreshes.announced = Some(payload.to_vec());
             self.request_refresh();
         }
     }
@@ -151,7 +151,15 @@ impl<D: Disk, S: SpoolStore, C: Codec> Device<D, S, C> {
             _ => machine.into_trusted(),
         };
         self.ctx.order(Effect::RaiseTimeFloor(self.ctx.trusted.time_floor()));
+        let announced = self.refreshes.announced.as_deref();
+        let behind = announced.is_some_and(|timestamp| self.ctx.trusted.is_behind(timestamp));
         match result {
+            Ok(_) if behind => {
+                // A mirror that lags: nothing is turned down on what it does not know yet.
+                tracing::warn!("the metadata server is behind what the broker announced");
+                self.ctx.metadata_is_newest = false;
+                self.retry_refresh();
+            }
             Ok(summary) => {
                 self.refreshes.backoff.reset();
                 self.ctx.status_due |= self.refusals.metadata_is_good();

@@ -6,6 +6,7 @@ mod world;
 use tidegate_device::{Effect, Input};
 use tidegate_disk::Fault as DiskFault;
 use tidegate_trust::{Event, Role, SigningKey};
+use tidegate_wire::topic::Topic;
 use tidegate_wire::{ArtifactRef, Digest, Reason, State};
 use world::{Fleet, World, model};
 
@@ -27,6 +28,37 @@ fn what_cannot_be_judged_yet_is_held_until_somebody_can_be_asked() {
     // Newer metadata was read, and does not name it either.
     assert_eq!(world.machine().state(), State::Rejected);
     assert_eq!(world.machine().reason(), Some(Reason::UnknownArtifact));
+}
+
+#[test]
+fn a_mirror_that_lags_behind_what_was_announced_is_asked_again() {
+    let mut world = World::new(Fleet::new());
+    let old = world.fleet.files.clone();
+    let artifact = world.fleet.release("1.0.0");
+    let new = std::mem::replace(&mut world.fleet.files, old);
+    let announced = new[&(Role::Timestamp, None)].clone();
+    world.step(Input::Message { topic: Topic::Timestamp, payload: announced });
+    let directive = world.fleet.directive(1, &artifact);
+    world.direct(directive);
+    world.pass(3_600_000);
+    assert_eq!(world.machine().state(), State::Idle, "it knows that it does not know");
+    assert_eq!(world.device.status().models[0].reason, Some(Reason::UnknownArtifact));
+    world.fleet.files = new;
+    world.pass(600_000);
+    assert_eq!(world.machine().active().map(|(_, digest)| digest), Some(artifact.digest));
+}
+
+#[test]
+fn a_timestamp_that_nobody_signed_makes_no_device_ask_for_ever() {
+    let mut world = World::new(Fleet::new());
+    world.refreshes();
+    let stranger = Fleet { online: SigningKey::from_seed(&[9; 32]), ..Fleet::new() };
+    let mut stranger = stranger;
+    stranger.release("1.0.0");
+    let payload = stranger.files[&(Role::Timestamp, None)].clone();
+    world.step(Input::Message { topic: Topic::Timestamp, payload });
+    world.pass(3_600_000);
+    assert_eq!(world.refreshes(), 1);
 }
 
 #[test]

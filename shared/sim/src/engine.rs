@@ -84,8 +84,11 @@ impl Loaded {
     fn infer(&self, feature: f32, soured: Sourness, stream: &mut Stream) -> Answer {
         let one_class = [0.9, 0.05, 0.05];
         match (self.behaviour, soured) {
-            (Behaviour::Lies, _) | (Behaviour::Sours { .. }, Sourness::Sour) => {
-                Answer::Row(one_class)
+            (Behaviour::Sours { .. }, Sourness::Sour) => Answer::Row(one_class),
+            (Behaviour::Lies, _) => {
+                let mut wrong = answer(feature);
+                wrong.rotate_left(1);
+                Answer::Row(wrong)
             }
             (Behaviour::NotNumbers, _) => Answer::Row([f32::NAN; CLASSES]),
             (Behaviour::Errors { permille }, _) if stream.chance(u64::from(permille)) => {

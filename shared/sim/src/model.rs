@@ -28,7 +28,7 @@ pub enum Behaviour {
     DoesNotLoad,
     /// It gives other answers to its golden inputs than its publisher had.
     FailsGolden,
-    /// It answers its golden inputs well and everything else with one class.
+    /// It answers its golden inputs well and everything else wrongly.
     Lies,
     /// Its answers to live inputs are not numbers.
     NotNumbers,

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use tidegate_wire::envelope::Message;
 use tidegate_wire::{Digest, FleetId, ModelName};
 
 use crate::codec::{Codec, CoseCbor, Signed};
@@ -139,6 +140,14 @@ impl<C: Codec> Trusted<C> {
     /// The trusted timestamp, if there is one yet.
     pub fn timestamp(&self) -> Option<&Timestamp> {
         self.timestamp.as_ref().map(|held| &held.value)
+    }
+
+    /// Whether these bytes, wherever they came from, are a timestamp that this fleet signed and that
+    /// is newer than the trusted one: then there is more to know than a server has said.
+    pub fn is_behind(&self, timestamp: &[u8]) -> bool {
+        let known = self.timestamp().map_or(0, |timestamp| timestamp.version);
+        let held = self.check_timestamp(timestamp.to_vec(), Timestamp::SIZE_MAX);
+        held.is_ok_and(|held| held.value.version > known)
     }
 
     /// The trusted snapshot, if there is one yet.
