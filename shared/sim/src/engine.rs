@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use tidegate_drift::{LatencySummary, NumericSummary, OutputSummary};
 use tidegate_lifecycle::gates::{GoldenTally, ShadowTally, TrialTally, Verdict, same_class};
+use tidegate_wire::envelope;
 use tidegate_wire::manifest::{DriftReference, FileRole, Manifest};
 use tidegate_wire::report::Window;
 use tidegate_wire::tensor::GoldenSet;
@@ -34,6 +35,8 @@ pub struct Loaded {
     pub reference: DriftReference,
     /// The reference file's digest.
     pub reference_digest: Digest,
+    /// The digest of the bytes that it was loaded from, as they lay on the disk.
+    pub loaded_from: Digest,
 }
 
 /// One answer of the engine.
@@ -59,7 +62,9 @@ impl Loaded {
         let reference_digest =
             manifest.file(FileRole::Reference).map_or(Digest([0; 32]), |file| file.digest);
         let behaviour = weights.behaviour;
-        Ok(Self { artifact, manifest, behaviour, reference, reference_digest })
+        // One message has one encoding, so these are the bytes that were read.
+        let loaded_from = Digest::of(&envelope::seal(weights));
+        Ok(Self { artifact, manifest, behaviour, reference, reference_digest, loaded_from })
     }
 
     /// What the real gate says of the golden set.

@@ -17,8 +17,9 @@ use crate::world::World;
 /// of such a model opens no further wave, unless an operator says so. Nor does one whose devices
 /// have reported, beyond doubt, that it has gone bad while the others' model is well.
 ///
-/// What only a comparison shows cannot be seen where there is nothing to compare with: on a first
-/// install. Once any device has committed such a model for that reason, its waves are not judged.
+/// What only a comparison shows cannot be seen where there is nothing sound to compare with: on a
+/// first install, or beside a model that has gone bad the same way. Once any device has committed such
+/// a model for that reason, its waves are not judged.
 #[derive(Debug, Default)]
 pub struct BadModelStops {
     /// What each device has on its way, and whether there is an older model to compare it with.
@@ -97,7 +98,9 @@ impl BadModelStops {
             let is_new = known.is_none_or(|(artifact, _)| artifact != candidate.artifact);
             // What it is compared with may be lost on the way, until it answers itself.
             if is_new || (before_trial && old.is_none()) {
-                let compares = old.map_or(Compares::WithNothing, |_| Compares::WithPrevious);
+                let old = old.and_then(|slot| record.slot(slot).runnable());
+                let sound = old.filter(|old| world.truth().behaviour(old).is_good());
+                let compares = sound.map_or(Compares::WithNothing, |_| Compares::WithPrevious);
                 self.candidates.insert(node, (candidate.artifact, compares));
             }
             return Finding::Nothing;

@@ -36,9 +36,7 @@ impl Invariant for NothingForbiddenActive {
 
     fn look(&mut self, seen: &Seen<'_>, world: &World) -> Finding {
         match *seen {
-            Seen::Activated { artifact, .. } if world.truth().of(&artifact).is_none() => {
-                Finding::Broken(format!("{artifact} answers, and nobody signed it"))
-            }
+            Seen::Activated { node, artifact } => Finding::of(unsigned(node, artifact, world)),
             Seen::Booted { node } | Seen::Restored { node } => {
                 let known = world.record(node).map(|it| of(it, world.excused(node)));
                 self.known.insert(node, known.unwrap_or_default());
@@ -59,6 +57,16 @@ impl Invariant for NothingForbiddenActive {
             _ => Finding::Nothing,
         }
     }
+}
+
+fn unsigned(node: usize, artifact: Digest, world: &World) -> Option<String> {
+    let Some(released) = world.truth().of(&artifact) else {
+        return Some(format!("{artifact} answers, and nobody signed it"));
+    };
+    let signed = released.files.iter().find(|(name, _)| *name == "model").map(|(_, file)| *file);
+    let version = world.version(&artifact);
+    (world.loaded_from(node) != signed)
+        .then(|| format!("d{node}: {version} answers with a file that is not what was signed"))
 }
 
 fn of(record: &Record, excused: u32) -> Known {

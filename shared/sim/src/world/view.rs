@@ -67,6 +67,11 @@ impl World {
         brain.trusted().targets().map(|targets| targets.version)
     }
 
+    /// The digest of the file that what answers on a machine was loaded from.
+    pub fn loaded_from(&self, node: usize) -> Option<Digest> {
+        self.nodes[node].serving.as_ref().map(|serving| serving.loaded.loaded_from)
+    }
+
     /// The versions of the signed metadata that a machine trusts, if its agent runs.
     pub fn trusted_versions(&self, node: usize) -> Option<TrustedVersions> {
         let trusted = self.nodes[node].brain.as_ref()?.trusted();
