@@ -114,7 +114,8 @@ impl BadModelStops {
             return Finding::Held;
         }
         let behaviour = world.truth().behaviour(&artifact);
-        if behaviour.is_seen_by_a_device(compares) {
+        // What was rightly taken for good once may be gone back to.
+        if behaviour.is_seen_by_a_device(compares) && !self.unseen.contains(&artifact) {
             let version = world.version(&artifact);
             return Finding::Broken(format!("d{node} committed {version}, which is {behaviour:?}"));
         }

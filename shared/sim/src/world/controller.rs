@@ -462,6 +462,12 @@ impl World {
         self.controller.disk.cut_at(operation + 1);
     }
 
+    /// Power stays.
+    pub(super) fn disarm_controller(&mut self) {
+        self.controller.wreck = None;
+        self.controller.disk.cut_at(super::lives::NEVER);
+    }
+
     /// The machine is taken away, with its disk as it is.
     pub(super) fn controller_goes(&mut self) {
         self.controller.away = true;

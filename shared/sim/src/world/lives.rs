@@ -15,6 +15,8 @@ use crate::invariants::Seen;
 use crate::scenario::Wreck;
 use crate::timeline::Detail;
 
+/// A storage operation that no run gets to.
+pub(super) const NEVER: u64 = u64::MAX / 2;
 /// Milliseconds from power, or from a crash, to a running agent, at most.
 const BOOT_MS_MAX: u64 = 20_000;
 impl World {

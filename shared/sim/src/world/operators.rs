@@ -5,6 +5,7 @@ use tidegate_control::planner::{
 };
 use tidegate_wire::envelope;
 
+use super::lives::NEVER;
 use super::release::fleet;
 use super::steps::HOUR_MS;
 use super::{EPOCH, Event, World};
@@ -107,6 +108,11 @@ impl World {
     /// what waits for a person is taken back or left as it is.
     pub(super) fn closes(&mut self) {
         if self.now_ms < (self.scenario.hours + 1) * HOUR_MS {
+            // Power cuts that were armed and never came do not come any more.
+            for node in &mut self.nodes {
+                node.wreck = None;
+                node.disk.cut_at(NEVER);
+            }
             self.command(RolloutCommand::Resume, "the holidays are over");
             return;
         }

@@ -86,6 +86,7 @@ impl World {
                 }
             }
             FaultKind::SharedId => self.twins_go(&fault),
+            FaultKind::ControllerDies { .. } => self.disarm_controller(),
             FaultKind::BrokerRestored => self.restart_broker(Memory::OfBackup),
             _ => {}
         }
