@@ -85,6 +85,8 @@ if [ "${1:-}" != quick ]; then
   check "flash and memory on a microcontroller" firmware-targets/measure-trust.sh
   check "COSE with independent libraries" shared/trust/interop/run.py
   check "the TUF workflow against python-tuf" shared/trust/conformance/run.sh
+  check "a fleet under virtual time, with faults" shared/sim/run.sh
+  check "the simulator notices rules that are broken on purpose" shared/sim/mutations/run.py
   check "the demo, as in the README" demo
   check "the demo over Mosquitto" over_mosquitto
   check "cargo deny" dependencies
