@@ -17,12 +17,28 @@ pub type Name = (Role, Option<u64>);
 pub struct Files {
     metadata: BTreeMap<(&'static str, Option<u64>), Rc<[u8]>>,
     blobs: BTreeMap<Digest, Rc<[u8]>>,
+    /// The timestamp before the newest.
+    former: Option<Rc<[u8]>>,
 }
+
+const TIMESTAMP: Name = (Role::Timestamp, None);
 
 impl Files {
     /// Takes a metadata file.
     pub fn put_metadata(&mut self, (role, version): Name, bytes: &[u8]) {
-        self.metadata.insert((role.name(), version), bytes.into());
+        let replaced = self.metadata.insert((role.name(), version), bytes.into());
+        if (role, version) == TIMESTAMP {
+            self.former = replaced.or(self.former.take());
+        }
+    }
+
+    /// What a mirror has that missed the newest publication: older than what devices know already.
+    pub fn outdated(&self) -> Self {
+        let mut files = self.clone();
+        if let Some(former) = &self.former {
+            files.metadata.insert((TIMESTAMP.0.name(), TIMESTAMP.1), Rc::clone(former));
+        }
+        files
     }
 
     /// Takes a blob.

@@ -63,7 +63,7 @@ impl World {
             FaultKind::BrokerRestored => self.broker.back_up(),
             FaultKind::BrokerAway => self.restart_broker(Memory::Kept),
             FaultKind::MirrorStale if self.mirror.stale.is_none() => {
-                self.mirror.stale = Some(self.mirror.files.clone());
+                self.mirror.stale = Some(self.mirror.files.outdated());
             }
             FaultKind::ControllerDies { operation, wreck } => self.arm_controller(operation, wreck),
             FaultKind::ControllerMoves => self.controller_goes(),
