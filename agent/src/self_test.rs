@@ -6,7 +6,7 @@ use tidegate_lifecycle::gates::GoldenTally;
 use tidegate_wire::Reason;
 use tidegate_wire::tensor::{GoldenSet, TensorData, TensorSpec};
 
-use crate::engine::Tensor;
+use crate::engine::{Tensor, Values};
 use crate::serving::LoadedModel;
 
 /// What a self-test found.
@@ -85,8 +85,9 @@ fn check(spec: &TensorSpec, data: &TensorData) -> Result<Tensor, Fault> {
             *want == -1 || u64::try_from(*want).is_ok_and(|want| want == *have)
         });
     let product = data.shape.iter().try_fold(1_u64, |all, dim| all.checked_mul(*dim));
-    let bytes = product.and_then(|count| count.checked_mul(data.datatype.width() as u64));
-    if data.datatype != spec.datatype || !fits || bytes != Some(data.bytes.len() as u64) {
+    let count = Values::from_le_bytes(data.datatype, &data.bytes).len() as u64;
+    let whole = data.datatype.width().is_none_or(|width| data.bytes.len() % width == 0);
+    if data.datatype != spec.datatype || !fits || product != Some(count) || !whole {
         let (name, have, want) = (&spec.name, &data.shape, &spec.shape);
         let text = format!(
             "golden {name:?} is {} {have:?} in {} bytes, the manifest says {} {want:?}",

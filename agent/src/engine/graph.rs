@@ -143,11 +143,19 @@ pub(super) fn one_row(spec: &TensorSpec) -> Vec<usize> {
 /// The engine's name for a type.
 pub(super) fn datum_type(datatype: Datatype) -> DatumType {
     match datatype {
+        Datatype::Bool => DatumType::Bool,
+        Datatype::Uint8 => DatumType::U8,
+        Datatype::Uint16 => DatumType::U16,
+        Datatype::Uint32 => DatumType::U32,
+        Datatype::Uint64 => DatumType::U64,
+        Datatype::Int8 => DatumType::I8,
+        Datatype::Int16 => DatumType::I16,
+        Datatype::Int32 => DatumType::I32,
+        Datatype::Int64 => DatumType::I64,
+        Datatype::Fp16 => DatumType::F16,
         Datatype::Fp32 => DatumType::F32,
         Datatype::Fp64 => DatumType::F64,
-        Datatype::Int64 => DatumType::I64,
-        Datatype::Int32 => DatumType::I32,
-        Datatype::Uint8 => DatumType::U8,
+        Datatype::Bytes => DatumType::String,
     }
 }
 

@@ -11,9 +11,10 @@ mod tract;
 use std::path::{Path, PathBuf};
 
 use tidegate_wire::Reason;
+use tidegate_wire::manifest::{FileRole, Manifest};
 use tidegate_wire::tensor::TensorSpec;
 
-pub(crate) use tensor::each;
+pub(crate) use tensor::{each, each_fixed};
 pub use tensor::{Tensor, Values};
 
 /// The name of the ONNX engine in a manifest.
@@ -139,19 +140,16 @@ impl EngineError {
     }
 }
 
-/// Loads a model file with the engine that its manifest names. Blocks; takes milliseconds to
-/// seconds.
+/// Loads a model with the engine that its manifest names, from a folder in which its files have the
+/// names of their roles. Blocks; takes milliseconds to seconds.
 ///
 /// # Errors
 /// [`EngineError`], which names the file, operator or tensor that is at fault.
-pub fn load(
-    engine: &str,
-    model_file: &Path,
-    inputs: &[TensorSpec],
-    outputs: &[TensorSpec],
-) -> Result<Box<dyn Engine>, EngineError> {
-    match engine {
-        TRACT_ONNX => Ok(Box::new(tract::TractEngine::load(model_file, inputs, outputs)?)),
+pub fn load(folder: &Path, manifest: &Manifest) -> Result<Box<dyn Engine>, EngineError> {
+    let model_file = folder.join(FileRole::Model.name());
+    let (inputs, outputs) = (&manifest.inputs, &manifest.outputs);
+    match manifest.engine.as_str() {
+        TRACT_ONNX => Ok(Box::new(tract::TractEngine::load(&model_file, inputs, outputs)?)),
         other => Err(EngineError::UnknownEngine { name: other.to_string() }),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use half::f16;
 use tidegate_wire::tensor::{Datatype, TensorData};
 
 /// A tensor's values with its shape; its name is its place among the inputs or outputs.
@@ -13,59 +14,115 @@ pub struct Tensor {
     pub values: Values,
 }
 
-/// Values, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Values {
-    /// FP32.
-    F32(Vec<f32>),
-    /// FP64.
-    F64(Vec<f64>),
-    /// INT64.
-    I64(Vec<i64>),
-    /// INT32.
-    I32(Vec<i32>),
-    /// UINT8.
-    U8(Vec<u8>),
-}
-
 /// Does the same with whatever vector a [`Values`] holds.
 macro_rules! each {
     ($values:expr, $vec:ident => $body:expr) => {
         match $values {
+            $crate::engine::Values::Bool($vec) => $body,
+            $crate::engine::Values::U8($vec) => $body,
+            $crate::engine::Values::U16($vec) => $body,
+            $crate::engine::Values::U32($vec) => $body,
+            $crate::engine::Values::U64($vec) => $body,
+            $crate::engine::Values::I8($vec) => $body,
+            $crate::engine::Values::I16($vec) => $body,
+            $crate::engine::Values::I32($vec) => $body,
+            $crate::engine::Values::I64($vec) => $body,
+            $crate::engine::Values::F16($vec) => $body,
             $crate::engine::Values::F32($vec) => $body,
             $crate::engine::Values::F64($vec) => $body,
-            $crate::engine::Values::I64($vec) => $body,
-            $crate::engine::Values::I32($vec) => $body,
-            $crate::engine::Values::U8($vec) => $body,
+            $crate::engine::Values::Bytes($vec) => $body,
         }
     };
 }
-pub(crate) use each;
+
+/// Does the same with whatever vector of fixed-size elements a [`Values`] holds, something else
+/// with strings of bytes.
+macro_rules! each_fixed {
+    ($values:expr, $vec:ident => $body:expr, $bytes:ident => $other:expr) => {
+        match $values {
+            $crate::engine::Values::Bool($vec) => $body,
+            $crate::engine::Values::U8($vec) => $body,
+            $crate::engine::Values::U16($vec) => $body,
+            $crate::engine::Values::U32($vec) => $body,
+            $crate::engine::Values::U64($vec) => $body,
+            $crate::engine::Values::I8($vec) => $body,
+            $crate::engine::Values::I16($vec) => $body,
+            $crate::engine::Values::I32($vec) => $body,
+            $crate::engine::Values::I64($vec) => $body,
+            $crate::engine::Values::F16($vec) => $body,
+            $crate::engine::Values::F32($vec) => $body,
+            $crate::engine::Values::F64($vec) => $body,
+            $crate::engine::Values::Bytes($bytes) => $other,
+        }
+    };
+}
+pub(crate) use {each, each_fixed};
+
+macro_rules! values {
+    ($($(#[$doc:meta])* $variant:ident($element:ty) = $datatype:ident;)*) => {
+        /// Values, row-major.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Values {
+            $($(#[$doc])* $variant(Vec<$element>),)*
+        }
+
+        impl Values {
+            /// None yet, with room for `capacity`.
+            pub fn with_capacity(datatype: Datatype, capacity: usize) -> Self {
+                match datatype {
+                    $(Datatype::$datatype => Self::$variant(Vec::with_capacity(capacity)),)*
+                }
+            }
+
+            /// `count` zeros, or empty strings.
+            pub fn zeros(datatype: Datatype, count: usize) -> Self {
+                match datatype {
+                    $(Datatype::$datatype => Self::$variant(vec![<$element>::default(); count]),)*
+                }
+            }
+
+            /// The element type.
+            pub fn datatype(&self) -> Datatype {
+                match self {
+                    $(Self::$variant(_) => Datatype::$datatype,)*
+                }
+            }
+        }
+    };
+}
+
+values! {
+    /// BOOL.
+    Bool(bool) = Bool;
+    /// UINT8.
+    U8(u8) = Uint8;
+    /// UINT16.
+    U16(u16) = Uint16;
+    /// UINT32.
+    U32(u32) = Uint32;
+    /// UINT64.
+    U64(u64) = Uint64;
+    /// INT8.
+    I8(i8) = Int8;
+    /// INT16.
+    I16(i16) = Int16;
+    /// INT32.
+    I32(i32) = Int32;
+    /// INT64.
+    I64(i64) = Int64;
+    /// FP16.
+    F16(f16) = Fp16;
+    /// FP32.
+    F32(f32) = Fp32;
+    /// FP64.
+    F64(f64) = Fp64;
+    /// BYTES.
+    Bytes(Vec<u8>) = Bytes;
+}
 
 impl Values {
-    /// None yet, with room for `capacity`.
-    pub fn with_capacity(datatype: Datatype, capacity: usize) -> Self {
-        match datatype {
-            Datatype::Fp32 => Self::F32(Vec::with_capacity(capacity)),
-            Datatype::Fp64 => Self::F64(Vec::with_capacity(capacity)),
-            Datatype::Int64 => Self::I64(Vec::with_capacity(capacity)),
-            Datatype::Int32 => Self::I32(Vec::with_capacity(capacity)),
-            Datatype::Uint8 => Self::U8(Vec::with_capacity(capacity)),
-        }
-    }
-
-    /// `count` zeros.
-    pub fn zeros(datatype: Datatype, count: usize) -> Self {
-        match datatype {
-            Datatype::Fp32 => Self::F32(vec![0.0; count]),
-            Datatype::Fp64 => Self::F64(vec![0.0; count]),
-            Datatype::Int64 => Self::I64(vec![0; count]),
-            Datatype::Int32 => Self::I32(vec![0; count]),
-            Datatype::Uint8 => Self::U8(vec![0; count]),
-        }
-    }
-
-    /// Little-endian bytes as values; a rest that is no whole value is ignored.
+    /// Values as they lie in a file or on the wire: little-endian, a byte for a truth value, strings
+    /// with their length (u32) before them. A rest that is no whole value is ignored.
     pub fn from_le_bytes(datatype: Datatype, bytes: &[u8]) -> Self {
         macro_rules! read {
             ($variant:ident, $number:ty) => {{
@@ -74,22 +131,48 @@ impl Values {
             }};
         }
         match datatype {
+            Datatype::Bool => Self::Bool(bytes.iter().map(|byte| *byte != 0).collect()),
+            Datatype::Uint8 => Self::U8(bytes.to_vec()),
+            Datatype::Uint16 => read!(U16, u16),
+            Datatype::Uint32 => read!(U32, u32),
+            Datatype::Uint64 => read!(U64, u64),
+            Datatype::Int8 => read!(I8, i8),
+            Datatype::Int16 => read!(I16, i16),
+            Datatype::Int32 => read!(I32, i32),
+            Datatype::Int64 => read!(I64, i64),
+            Datatype::Fp16 => read!(F16, f16),
             Datatype::Fp32 => read!(F32, f32),
             Datatype::Fp64 => read!(F64, f64),
-            Datatype::Int64 => read!(I64, i64),
-            Datatype::Int32 => read!(I32, i32),
-            Datatype::Uint8 => Self::U8(bytes.to_vec()),
+            Datatype::Bytes => Self::Bytes(strings(bytes)),
         }
     }
 
-    /// The element type.
-    pub fn datatype(&self) -> Datatype {
+    /// The inverse of [`Values::from_le_bytes`].
+    pub fn put_le_bytes(&self, into: &mut Vec<u8>) {
+        macro_rules! put {
+            ($values:expr) => {
+                $values.iter().for_each(|value| into.extend_from_slice(&value.to_le_bytes()))
+            };
+        }
         match self {
-            Self::F32(_) => Datatype::Fp32,
-            Self::F64(_) => Datatype::Fp64,
-            Self::I64(_) => Datatype::Int64,
-            Self::I32(_) => Datatype::Int32,
-            Self::U8(_) => Datatype::Uint8,
+            Self::Bool(values) => into.extend(values.iter().map(|value| u8::from(*value))),
+            Self::U8(values) => into.extend_from_slice(values),
+            Self::U16(values) => put!(values),
+            Self::U32(values) => put!(values),
+            Self::U64(values) => put!(values),
+            Self::I8(values) => put!(values),
+            Self::I16(values) => put!(values),
+            Self::I32(values) => put!(values),
+            Self::I64(values) => put!(values),
+            Self::F16(values) => put!(values),
+            Self::F32(values) => put!(values),
+            Self::F64(values) => put!(values),
+            Self::Bytes(values) => {
+                for value in values {
+                    into.extend_from_slice(&u32::try_from(value.len()).unwrap_or(0).to_le_bytes());
+                    into.extend_from_slice(value);
+                }
+            }
         }
     }
 
@@ -103,16 +186,40 @@ impl Values {
         self.len() == 0
     }
 
-    /// All values as `f32`, without a copy if they are that already.
+    /// All values as `f32`, without a copy if they are that already; strings have none.
     pub fn as_f32(&self) -> Cow<'_, [f32]> {
+        macro_rules! cast {
+            ($values:expr) => {
+                $values.iter().map(|value| *value as f32).collect()
+            };
+        }
         match self {
+            Self::Bool(values) => values.iter().map(|value| f32::from(u8::from(*value))).collect(),
+            Self::U8(values) => cast!(values),
+            Self::U16(values) => cast!(values),
+            Self::U32(values) => cast!(values),
+            Self::U64(values) => cast!(values),
+            Self::I8(values) => cast!(values),
+            Self::I16(values) => cast!(values),
+            Self::I32(values) => cast!(values),
+            Self::I64(values) => cast!(values),
+            Self::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
             Self::F32(values) => Cow::Borrowed(values),
-            Self::F64(values) => values.iter().map(|value| *value as f32).collect(),
-            Self::I64(values) => values.iter().map(|value| *value as f32).collect(),
-            Self::I32(values) => values.iter().map(|value| *value as f32).collect(),
-            Self::U8(values) => values.iter().map(|value| f32::from(*value)).collect(),
+            Self::F64(values) => cast!(values),
+            Self::Bytes(_) => Cow::Borrowed(&[]),
         }
     }
+}
+
+fn strings(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut strings = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let Some((string, rest)) = rest.split_at_checked(length) else { break };
+        strings.push(string.to_vec());
+        bytes = rest;
+    }
+    strings
 }
 
 impl From<&TensorData> for Tensor {

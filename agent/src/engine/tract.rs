@@ -14,7 +14,7 @@ use tract_onnx::prelude::{
 };
 
 use super::graph::{self, check_specs, datum_type, one_row};
-use super::tensor::each;
+use super::tensor::each_fixed;
 use super::{Engine, EngineError, Tensor, Values};
 
 /// States kept for reuse, at most: as many calls at a time need none made. Each holds the
@@ -193,8 +193,12 @@ impl Engine for TractEngine {
 fn row_of(input: &Tensor, shape: &[usize], row: usize) -> TractResult<TValue> {
     let len: usize = shape.iter().product();
     let range = row * len..(row + 1) * len;
-    let tensor = each!(&input.values, values => {
+    let tensor = each_fixed!(&input.values, values => {
         tract_onnx::prelude::Tensor::from_shape(shape, &values[range])?
+    }, values => {
+        let text = |value: &Vec<u8>| String::from_utf8_lossy(value).into_owned();
+        let values: Vec<String> = values[range].iter().map(text).collect();
+        tract_onnx::prelude::Tensor::from_shape(shape, &values)?
     });
     Ok(tensor.into())
 }
@@ -207,7 +211,11 @@ fn append(values: &mut Values, output: &tract_onnx::prelude::Tensor) -> TractRes
         into.extend_from_slice(output.try_as_plain_ram()?.as_slice::<T>()?);
         Ok(())
     }
-    each!(values, into => copy(into, output))
+    each_fixed!(values, into => copy(into, output), into => {
+        let strings = output.try_as_plain_ram()?.as_slice::<String>()?;
+        into.extend(strings.iter().map(|string| string.as_bytes().to_vec()));
+        Ok(())
+    })
 }
 
 /// What a panic said.

@@ -1,12 +1,13 @@
-//! A tensor's `data`: numbers in arrays, nested or flat, read straight into their type.
+//! A tensor's `data`: values in arrays, nested or flat, read straight into their type.
 
 use std::fmt;
 
+use half::f16;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tidegate_wire::tensor::Datatype;
 
-use crate::engine::Values;
+use crate::engine::{Values, each};
 
 /// Reads `data` as `count` values of `datatype`; nesting says nothing, the shape does.
 ///
@@ -17,20 +18,14 @@ pub(super) fn read(data: &RawValue, datatype: Datatype, count: usize) -> Result<
     // more than was sent.
     let room = count.min(data.get().len() / 2 + 1);
     let mut values = Values::with_capacity(datatype, room);
-    match &mut values {
-        Values::F32(into) => fill(data, into, count),
-        Values::F64(into) => fill(data, into, count),
-        Values::I64(into) => fill(data, into, count),
-        Values::I32(into) => fill(data, into, count),
-        Values::U8(into) => fill(data, into, count),
-    }?;
+    each!(&mut values, into => fill(data, into, count))?;
     if values.len() != count {
         return Err(format!("{} values given, its shape needs {count}", values.len()));
     }
     Ok(values)
 }
 
-fn fill<T: Number>(data: &RawValue, into: &mut Vec<T>, count: usize) -> Result<(), String> {
+fn fill<T: Element>(data: &RawValue, into: &mut Vec<T>, count: usize) -> Result<(), String> {
     let mut reader = serde_json::Deserializer::from_str(data.get());
     Fill { into, count }.deserialize(&mut reader).map_err(|error| {
         let text = error.to_string();
@@ -44,7 +39,7 @@ struct Fill<'a, T> {
     count: usize,
 }
 
-impl<T: Number> Fill<'_, T> {
+impl<T: Element> Fill<'_, T> {
     #[inline]
     fn push<E: Error>(self, value: Option<T>, shown: impl fmt::Debug) -> Result<(), E> {
         if self.into.len() >= self.count {
@@ -62,7 +57,7 @@ impl<T: Number> Fill<'_, T> {
     }
 }
 
-impl<'de, T: Number> DeserializeSeed<'de> for Fill<'_, T> {
+impl<'de, T: Element> DeserializeSeed<'de> for Fill<'_, T> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -70,7 +65,7 @@ impl<'de, T: Number> DeserializeSeed<'de> for Fill<'_, T> {
     }
 }
 
-impl<'de, T: Number> Visitor<'de> for Fill<'_, T> {
+impl<'de, T: Element> Visitor<'de> for Fill<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,17 +89,43 @@ impl<'de, T: Number> Visitor<'de> for Fill<'_, T> {
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
         self.push(T::from_f64(value), value)
     }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.push(T::from_bool(value), value)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        let shown: String = value.chars().take(40).collect();
+        self.push(T::from_str(value), shown)
+    }
 }
 
-/// A type that JSON numbers can be read as; `None` where one does not fit.
-trait Number: Sized {
+/// A type that what JSON has can be read as; `None` where it does not fit.
+trait Element: Sized {
     const NAME: &'static str;
-    fn from_u64(value: u64) -> Option<Self>;
-    fn from_i64(value: i64) -> Option<Self>;
-    fn from_f64(value: f64) -> Option<Self>;
+
+    fn from_u64(_: u64) -> Option<Self> {
+        None
+    }
+
+    fn from_i64(_: i64) -> Option<Self> {
+        None
+    }
+
+    fn from_f64(_: f64) -> Option<Self> {
+        None
+    }
+
+    fn from_bool(_: bool) -> Option<Self> {
+        None
+    }
+
+    fn from_str(_: &str) -> Option<Self> {
+        None
+    }
 }
 
-impl Number for f32 {
+impl Element for f32 {
     const NAME: &'static str = "FP32";
 
     fn from_u64(value: u64) -> Option<Self> {
@@ -121,7 +142,7 @@ impl Number for f32 {
     }
 }
 
-impl Number for f64 {
+impl Element for f64 {
     const NAME: &'static str = "FP64";
 
     fn from_u64(value: u64) -> Option<Self> {
@@ -137,9 +158,47 @@ impl Number for f64 {
     }
 }
 
+impl Element for f16 {
+    const NAME: &'static str = "FP16";
+
+    fn from_u64(value: u64) -> Option<Self> {
+        Self::from_f64(value as f64)
+    }
+
+    fn from_i64(value: i64) -> Option<Self> {
+        Self::from_f64(value as f64)
+    }
+
+    fn from_f64(value: f64) -> Option<Self> {
+        let value = f16::from_f64(value);
+        value.is_finite().then_some(value)
+    }
+}
+
+impl Element for bool {
+    const NAME: &'static str = "BOOL";
+
+    // Clients that write truth values as numbers write these two.
+    fn from_u64(value: u64) -> Option<Self> {
+        (value <= 1).then_some(value == 1)
+    }
+
+    fn from_bool(value: bool) -> Option<Self> {
+        Some(value)
+    }
+}
+
+impl Element for Vec<u8> {
+    const NAME: &'static str = "string";
+
+    fn from_str(value: &str) -> Option<Self> {
+        Some(value.as_bytes().to_vec())
+    }
+}
+
 macro_rules! integer {
     ($($number:ty, $name:literal;)*) => {
-        $(impl Number for $number {
+        $(impl Element for $number {
             const NAME: &'static str = $name;
 
             fn from_u64(value: u64) -> Option<Self> {
@@ -162,6 +221,11 @@ macro_rules! integer {
 integer! {
     i64, "INT64";
     i32, "INT32";
+    i16, "INT16";
+    i8, "INT8";
+    u64, "UINT64";
+    u32, "UINT32";
+    u16, "UINT16";
     u8, "UINT8";
 }
 
@@ -195,9 +259,22 @@ mod tests {
     }
 
     #[test]
+    fn truth_values_strings_and_halves() {
+        let values = parse("[true, 0, 1, false]", Datatype::Bool, 4);
+        assert_eq!(values, Ok(Values::Bool(vec![true, false, true, false])));
+        assert!(parse("[2]", Datatype::Bool, 1).unwrap_err().contains("BOOL"));
+        let strings = parse("[\"\u00e9\", \"\"]", Datatype::Bytes, 2);
+        assert_eq!(strings, Ok(Values::Bytes(vec![vec![0xc3, 0xa9], vec![]])));
+        assert!(parse("[1]", Datatype::Bytes, 1).unwrap_err().contains("no string"));
+        let halves = parse("[0.5, 3]", Datatype::Fp16, 2);
+        assert_eq!(halves, Ok(Values::F16(vec![f16::from_f32(0.5), f16::from_f32(3.0)])));
+        assert!(parse("[1e6]", Datatype::Fp16, 1).unwrap_err().contains("FP16"));
+    }
+
+    #[test]
     fn what_is_no_number_or_too_many_is_named() {
         assert!(parse("[1, 1e300]", Datatype::Fp32, 2).unwrap_err().contains("value 1 is 1e300"));
-        assert!(parse("[1, \"2\"]", Datatype::Fp32, 2).unwrap_err().contains("string \"2\""));
+        assert!(parse("[1, \"2\"]", Datatype::Fp32, 2).unwrap_err().contains("value 1 is \"2\""));
         assert!(parse("[null]", Datatype::Fp32, 1).unwrap_err().contains("null"));
         assert!(parse("{\"a\":1}", Datatype::Fp32, 1).unwrap_err().contains("map"));
         assert_eq!(

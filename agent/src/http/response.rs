@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tidegate_wire::tensor::TensorSpec;
 
-use crate::engine::{Tensor, each};
+use crate::engine::{Tensor, Values};
 use crate::serving::LoadedModel;
 
 /// Bytes of an answer without its values, and of one value: a little more than most need.
@@ -64,7 +64,27 @@ fn put_tensor(body: &mut Vec<u8>, spec: &TensorSpec, tensor: &Tensor) {
     body.extend_from_slice(b"\",\"shape\":");
     put(body, &tensor.shape);
     body.extend_from_slice(b",\"data\":");
-    each!(&tensor.values, values => put(body, values));
+    match &tensor.values {
+        Values::F16(values) => {
+            let values: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
+            put(body, &values);
+        }
+        Values::Bytes(values) => {
+            let values: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value)).collect();
+            put(body, &values);
+        }
+        Values::Bool(values) => put(body, values),
+        Values::U8(values) => put(body, values),
+        Values::U16(values) => put(body, values),
+        Values::U32(values) => put(body, values),
+        Values::U64(values) => put(body, values),
+        Values::I8(values) => put(body, values),
+        Values::I16(values) => put(body, values),
+        Values::I32(values) => put(body, values),
+        Values::I64(values) => put(body, values),
+        Values::F32(values) => put(body, values),
+        Values::F64(values) => put(body, values),
+    }
     body.push(b'}');
 }
 

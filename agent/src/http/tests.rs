@@ -13,6 +13,7 @@ fn manifest() -> Manifest {
         datatype,
         shape: shape.to_vec(),
         labels: vec![],
+        limits: None,
     };
     Manifest {
         model: "m".parse().unwrap(),

@@ -308,7 +308,8 @@ fn invalid_rows(outputs: &[Tensor], rows: usize) -> u32 {
             match &output.values {
                 Values::F32(values) => all(&values[range], f32::is_finite),
                 Values::F64(values) => all(&values[range], f64::is_finite),
-                Values::I64(_) | Values::I32(_) | Values::U8(_) => true,
+                Values::F16(values) => all(&values[range], half::f16::is_finite),
+                _ => true,
             }
         })
     };

@@ -132,9 +132,7 @@ impl LoadedModel {
         manifest: Manifest,
     ) -> Result<Self, LoadError> {
         let (begun, before) = (Instant::now(), clock::resident_bytes());
-        let model_file = slot_dir.join(FileRole::Model.name());
-        let (inputs, outputs) = (&manifest.inputs, &manifest.outputs);
-        let engine = engine::load(&manifest.engine, &model_file, inputs, outputs)?;
+        let engine = engine::load(slot_dir, &manifest)?;
         let reference = read_reference(slot_dir, &manifest)?;
         // The first run allocates what the later ones reuse, so it belongs to loading. A model may
         // well refuse zeros; then only its speed stays unknown, which counts as slow.

@@ -165,7 +165,7 @@ fn agreeing_rows(task: Task, job: &Job, outputs: &[Tensor]) -> u32 {
     let pairs = active.chunks_exact(row(&active)).zip(candidate.chunks_exact(row(&candidate)));
     let agree = |(active, candidate): &(&[f32], &[f32])| match task {
         Task::Classification => same_class(active, candidate),
-        Task::Regression => same_numbers(active, candidate),
+        Task::Regression | Task::Embedding | Task::Generation => same_numbers(active, candidate),
     };
     u32::try_from(pairs.filter(agree).count()).unwrap_or(u32::MAX)
 }

@@ -43,6 +43,7 @@ fn echo(version: &str) -> (Arc<LoadedModel>, Arc<AtomicBool>) {
         datatype: Datatype::Fp32,
         shape: vec![-1, 2],
         labels: vec![],
+        limits: None,
     };
     let trial = TrialPolicy { seconds_min: 0, ..TrialPolicy::default() };
     let manifest = Manifest {

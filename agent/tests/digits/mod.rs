@@ -39,6 +39,7 @@ pub fn specs() -> (Vec<TensorSpec>, Vec<TensorSpec>) {
         datatype: Datatype::Fp32,
         shape: vec![-1, width],
         labels,
+        limits: None,
     };
     let digits = (0..10).map(|digit| digit.to_string()).collect();
     (vec![spec("pixels", 64, vec![])], vec![spec("probabilities", 10, digits)])

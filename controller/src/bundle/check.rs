@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use tidegate_agent::engine::{self, Engine, EngineError, Tensor};
 use tidegate_lifecycle::gates::{GoldenTally, same_class};
-use tidegate_wire::manifest::FileRole;
 use tidegate_wire::policy::SelfTestPolicy;
 use tidegate_wire::tensor::TensorData;
 
+use super::Bundle;
 use super::error::{BundleError, GoldenMismatch};
-use super::{Bundle, ENGINE};
 
 /// What the model showed.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,12 +62,11 @@ pub fn check(bundle: &Bundle) -> Result<Checked, BundleError> {
 
 fn load(bundle: &Bundle) -> Result<Box<dyn Engine>, BundleError> {
     let folder = tempfile::tempdir().map_err(BundleError::Temporary)?;
-    let file = folder.path().join(FileRole::Model.name());
-    let model = bundle.file(FileRole::Model).map_or(&[][..], |file| &file.bytes);
-    fs::write(&file, model).map_err(BundleError::Temporary)?;
-    let manifest = &bundle.manifest;
-    engine::load(ENGINE, &file, &manifest.inputs, &manifest.outputs)
-        .map_err(|error| engine_error(bundle, error))
+    for file in &bundle.files {
+        let path = folder.path().join(file.role.name());
+        fs::write(path, &file.bytes).map_err(BundleError::Temporary)?;
+    }
+    engine::load(folder.path(), &bundle.manifest).map_err(|error| engine_error(bundle, error))
 }
 
 /// The publisher knows the model by its own path, not by that of the copy.

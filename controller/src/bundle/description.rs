@@ -69,6 +69,9 @@ pub struct InputSection {
     /// Smallest and largest value that the model was made for. Without it they are taken from the
     /// training sample. Only the first input is watched.
     pub range: Option<[f32; 2]>,
+    /// Smallest and largest value that a request may have; others are refused with an error that
+    /// names the input. Without it, any value is taken, and judged by `range`.
+    pub limits: Option<[f64; 2]>,
 }
 
 /// One output tensor.
@@ -138,6 +141,12 @@ impl Description {
                 let name = &input.name;
                 return Err(format!("inputs {name:?}: range [{low}, {high}] must rise"));
             }
+            if let Some([low, high]) = input.limits
+                && !(low.is_finite() && high.is_finite() && low <= high)
+            {
+                let name = &input.name;
+                return Err(format!("inputs {name:?}: limits [{low}, {high}] must rise"));
+            }
         }
         self.check_classes()?;
         if !(WINDOW_ROWS_MIN..=ROWS_MAX).contains(&self.window_rows) {
@@ -182,6 +191,7 @@ impl Description {
             datatype: input.datatype,
             shape: input.shape.clone(),
             labels: Vec::new(),
+            limits: input.limits,
         };
         self.inputs.iter().map(spec).collect()
     }
@@ -193,6 +203,7 @@ impl Description {
             datatype: output.datatype,
             shape: output.shape.clone(),
             labels: output.labels.clone(),
+            limits: None,
         };
         self.outputs.iter().map(spec).collect()
     }

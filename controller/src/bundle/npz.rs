@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn, OwnedRepr};
 use ndarray_npy::{NpzReader, ReadNpyError, ReadNpzError, ReadableElement};
+use tidegate_agent::engine::Values;
 use tidegate_wire::tensor::{Datatype, TensorData, TensorSpec};
 
 use super::error::BundleError;
@@ -45,8 +46,19 @@ pub(super) struct Array {
 type Reader = fn(&mut Npz, &str) -> Result<Result<Array, String>, BundleError>;
 
 /// The likeliest first.
-const READERS: [Reader; 5] =
-    [Npz::read::<f32>, Npz::read::<i64>, Npz::read::<f64>, Npz::read::<i32>, Npz::read::<u8>];
+const READERS: [Reader; 11] = [
+    Npz::read::<f32>,
+    Npz::read::<i64>,
+    Npz::read::<f64>,
+    Npz::read::<i32>,
+    Npz::read::<u8>,
+    Npz::read::<bool>,
+    Npz::read::<i8>,
+    Npz::read::<i16>,
+    Npz::read::<u16>,
+    Npz::read::<u32>,
+    Npz::read::<u64>,
+];
 
 impl Npz {
     pub fn open(path: &Path) -> Result<Self, BundleError> {
@@ -127,8 +139,8 @@ impl Npz {
             }
         }
         Err(self.wrong(format!(
-            "the array {name:?} has the type {descriptor}: use float32, int64, float64, int32 or \
-             uint8"
+            "the array {name:?} has the type {descriptor}: use float32, float64, bool or \
+             an integer type"
         )))
     }
 
@@ -138,7 +150,7 @@ impl Npz {
         match array {
             Ok(array) => {
                 let shape = array.shape().iter().map(|dim| *dim as u64).collect();
-                let mut bytes = Vec::with_capacity(array.len() * T::DATATYPE.width());
+                let mut bytes = Vec::with_capacity(array.len() * size_of::<T>());
                 array.iter().for_each(|value| value.append_to(&mut bytes));
                 Ok(Ok(Array { datatype: T::DATATYPE, shape, bytes }))
             }
@@ -173,21 +185,23 @@ macro_rules! elements {
         })*
     };
 }
-elements!(f32 => Fp32 f64 => Fp64 i32 => Int32 i64 => Int64 u8 => Uint8);
+elements!(
+    f32 => Fp32 f64 => Fp64 i8 => Int8 i16 => Int16 i32 => Int32 i64 => Int64
+    u8 => Uint8 u16 => Uint16 u32 => Uint32 u64 => Uint64
+);
+
+impl Element for bool {
+    const DATATYPE: Datatype = Datatype::Bool;
+
+    fn append_to(self, bytes: &mut Vec<u8>) {
+        bytes.push(u8::from(self));
+    }
+}
 
 impl Array {
     /// Every value as the drift sketches see it.
     pub fn values(&self) -> Vec<f32> {
-        let chunks = self.bytes.chunks_exact(self.datatype.width());
-        // The chunks have the type's width.
-        let value = |chunk: &[u8]| match self.datatype {
-            Datatype::Fp32 => f32::from_le_bytes(chunk.try_into().expect("width 4")),
-            Datatype::Fp64 => f64::from_le_bytes(chunk.try_into().expect("width 8")) as f32,
-            Datatype::Int64 => i64::from_le_bytes(chunk.try_into().expect("width 8")) as f32,
-            Datatype::Int32 => i32::from_le_bytes(chunk.try_into().expect("width 4")) as f32,
-            Datatype::Uint8 => f32::from(chunk[0]),
-        };
-        chunks.map(value).collect()
+        Values::from_le_bytes(self.datatype, &self.bytes).as_f32().into_owned()
     }
 
     pub fn named(self, name: &str) -> TensorData {
@@ -198,11 +212,19 @@ impl Array {
 
 fn numpy_name(datatype: Datatype) -> &'static str {
     match datatype {
+        Datatype::Bool => "bool",
+        Datatype::Uint8 => "uint8",
+        Datatype::Uint16 => "uint16",
+        Datatype::Uint32 => "uint32",
+        Datatype::Uint64 => "uint64",
+        Datatype::Int8 => "int8",
+        Datatype::Int16 => "int16",
+        Datatype::Int32 => "int32",
+        Datatype::Int64 => "int64",
+        Datatype::Fp16 => "float16",
         Datatype::Fp32 => "float32",
         Datatype::Fp64 => "float64",
-        Datatype::Int64 => "int64",
-        Datatype::Int32 => "int32",
-        Datatype::Uint8 => "uint8",
+        Datatype::Bytes => "bytes",
     }
 }
 

@@ -37,6 +37,7 @@ fn manifest(which: u8) -> Manifest {
         datatype,
         shape: shape.to_vec(),
         labels: vec![],
+        limits: None,
     };
     let inputs = match which % 4 {
         0 => vec![tensor("x", Datatype::Fp32, &[-1, 2])],

@@ -137,6 +137,7 @@ pub(crate) fn manifest() -> Manifest {
         datatype: Datatype::Fp32,
         shape: shape.to_vec(),
         labels: vec!["zero".to_string(), "one".to_string()],
+        limits: None,
     };
     Manifest {
         model: parsed("digits"),

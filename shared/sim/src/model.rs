@@ -182,6 +182,7 @@ fn spec(name: &str, length: usize) -> TensorSpec {
         datatype: Datatype::Fp32,
         shape: vec![-1, length as i64],
         labels: Vec::new(),
+        limits: None,
     }
 }
 

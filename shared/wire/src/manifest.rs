@@ -60,6 +60,10 @@ pub enum Task {
     Classification,
     /// Numbers.
     Regression,
+    /// A vector that stands for its input; only its direction means something.
+    Embedding,
+    /// Text.
+    Generation,
 }
 
 /// One file, stored and fetched under its digest.
@@ -85,6 +89,10 @@ pub enum FileRole {
     Reference,
     /// The model card, Markdown.
     Card,
+    /// The network's settings, beside a model file that holds weights only (`config.json`).
+    Config,
+    /// How text becomes numbers (`tokenizer.json`).
+    Tokenizer,
 }
 
 impl FileRole {
@@ -95,6 +103,8 @@ impl FileRole {
             Self::Golden => "golden",
             Self::Reference => "reference",
             Self::Card => "card",
+            Self::Config => "config",
+            Self::Tokenizer => "tokenizer",
         }
     }
 }

@@ -7,42 +7,62 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::Message;
 
-/// Element types, by the names of the Open Inference Protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Datatype {
-    /// 32-bit IEEE 754.
-    Fp32,
-    /// 64-bit IEEE 754.
-    Fp64,
-    /// Signed 64-bit.
-    Int64,
-    /// Signed 32-bit.
-    Int32,
-    /// Unsigned 8-bit.
-    Uint8,
+macro_rules! datatypes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $width:expr;)*) => {
+        /// Element types, by the names of the Open Inference Protocol.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Datatype {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl Datatype {
+            /// Every one.
+            pub const ALL: &[Datatype] = &[$(Datatype::$variant),*];
+
+            /// The protocol's name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Bytes per element; none if elements differ in length, as [`Datatype::Bytes`] do.
+            pub fn width(self) -> Option<usize> {
+                match self {
+                    $(Self::$variant => $width,)*
+                }
+            }
+        }
+    };
 }
 
-impl Datatype {
-    /// The protocol's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fp32 => "FP32",
-            Self::Fp64 => "FP64",
-            Self::Int64 => "INT64",
-            Self::Int32 => "INT32",
-            Self::Uint8 => "UINT8",
-        }
-    }
-
-    /// Bytes per element.
-    pub fn width(self) -> usize {
-        match self {
-            Self::Fp64 | Self::Int64 => 8,
-            Self::Fp32 | Self::Int32 => 4,
-            Self::Uint8 => 1,
-        }
-    }
+datatypes! {
+    /// True or false, one byte.
+    Bool = "BOOL", Some(1);
+    /// Unsigned 8-bit.
+    Uint8 = "UINT8", Some(1);
+    /// Unsigned 16-bit.
+    Uint16 = "UINT16", Some(2);
+    /// Unsigned 32-bit.
+    Uint32 = "UINT32", Some(4);
+    /// Unsigned 64-bit.
+    Uint64 = "UINT64", Some(8);
+    /// Signed 8-bit.
+    Int8 = "INT8", Some(1);
+    /// Signed 16-bit.
+    Int16 = "INT16", Some(2);
+    /// Signed 32-bit.
+    Int32 = "INT32", Some(4);
+    /// Signed 64-bit.
+    Int64 = "INT64", Some(8);
+    /// 16-bit IEEE 754.
+    Fp16 = "FP16", Some(2);
+    /// 32-bit IEEE 754.
+    Fp32 = "FP32", Some(4);
+    /// 64-bit IEEE 754.
+    Fp64 = "FP64", Some(8);
+    /// Strings of bytes; at rest and on the wire each is its length (u32) and its bytes.
+    Bytes = "BYTES", None;
 }
 
 impl core::fmt::Display for Datatype {
@@ -52,7 +72,7 @@ impl core::fmt::Display for Datatype {
 }
 
 /// Name, type and shape of one input or output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TensorSpec {
     /// The graph's name for it.
     pub name: String,
@@ -63,6 +83,10 @@ pub struct TensorSpec {
     /// Class names of a classifier's output, in order; may be empty.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// Smallest and largest value that an input may have; what lies outside is refused before the
+    /// model sees it. None: any, NaN included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<[f64; 2]>,
 }
 
 impl TensorSpec {
@@ -81,7 +105,7 @@ pub struct TensorData {
     pub datatype: Datatype,
     /// Row-major.
     pub shape: Vec<u64>,
-    /// Little-endian, row-major.
+    /// Little-endian, row-major; of [`Datatype::Bytes`] each element's length (u32) before it.
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }

@@ -67,7 +67,13 @@ fn gates() -> Gates {
 
 fn spec(name: &str) -> TensorSpec {
     let shape = vec![-1, 2];
-    TensorSpec { name: name.to_string(), datatype: Datatype::Fp32, shape, labels: vec![] }
+    TensorSpec {
+        name: name.to_string(),
+        datatype: Datatype::Fp32,
+        shape,
+        labels: vec![],
+        limits: None,
+    }
 }
 
 fn golden(factor: f32) -> GoldenSet {
