@@ -263,7 +263,7 @@ mod tests {
         let values = parse("[true, 0, 1, false]", Datatype::Bool, 4);
         assert_eq!(values, Ok(Values::Bool(vec![true, false, true, false])));
         assert!(parse("[2]", Datatype::Bool, 1).unwrap_err().contains("BOOL"));
-        let strings = parse("[\"\u00e9\", \"\"]", Datatype::Bytes, 2);
+        let strings = parse(r#"["\u00e9", ""]"#, Datatype::Bytes, 2);
         assert_eq!(strings, Ok(Values::Bytes(vec![vec![0xc3, 0xa9], vec![]])));
         assert!(parse("[1]", Datatype::Bytes, 1).unwrap_err().contains("no string"));
         let halves = parse("[0.5, 3]", Datatype::Fp16, 2);

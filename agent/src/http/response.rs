@@ -70,7 +70,8 @@ fn put_tensor(body: &mut Vec<u8>, spec: &TensorSpec, tensor: &Tensor) {
             put(body, &values);
         }
         Values::Bytes(values) => {
-            let values: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value)).collect();
+            let values: Vec<_> =
+                values.iter().map(|value| String::from_utf8_lossy(value)).collect();
             put(body, &values);
         }
         Values::Bool(values) => put(body, values),
