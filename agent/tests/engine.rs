@@ -8,11 +8,36 @@ use std::path::Path;
 use digits::{PIXELS, example, row, specs, stream};
 use tidegate_agent::engine::{Engine, EngineError, TRACT_ONNX, Tensor, Values, load};
 use tidegate_wire::Reason;
-use tidegate_wire::tensor::Datatype;
+use tidegate_wire::manifest::{Manifest, Task};
+use tidegate_wire::policy::Gates;
+use tidegate_wire::tensor::{Datatype, TensorSpec};
+
+/// Loads `file`, which is called `model` as in a slot or not.
+fn load_as(
+    engine: &str,
+    file: &Path,
+    inputs: &[TensorSpec],
+    outputs: &[TensorSpec],
+) -> Result<Box<dyn Engine>, EngineError> {
+    let folder = tempfile::tempdir().unwrap();
+    let _ = std::fs::copy(file, folder.path().join("model"));
+    let manifest = Manifest {
+        model: "digits".parse().unwrap(),
+        version: "1.0.0".parse().unwrap(),
+        engine: engine.to_string(),
+        task: Task::Classification,
+        files: vec![],
+        inputs: inputs.to_vec(),
+        outputs: outputs.to_vec(),
+        gates: Gates::default(),
+        window_rows: 200,
+    };
+    load(folder.path(), &manifest)
+}
 
 fn load_digits(file: &Path) -> Result<Box<dyn Engine>, EngineError> {
     let (inputs, outputs) = specs();
-    load(TRACT_ONNX, file, &inputs, &outputs)
+    load_as(TRACT_ONNX, file, &inputs, &outputs)
 }
 
 fn broken(bytes: &[u8]) -> EngineError {
@@ -108,7 +133,7 @@ fn a_manifest_that_disagrees_with_the_graph_is_refused() {
     let file = example("1.1.0/model.onnx");
     let (inputs, outputs) = specs();
     let refuse = |inputs: &[_], outputs: &[_], words: &[&str]| {
-        let error = load(TRACT_ONNX, &file, inputs, outputs).err().expect("it was loaded");
+        let error = load_as(TRACT_ONNX, &file, inputs, outputs).err().expect("it was loaded");
         assert_eq!(error.reason(), Reason::SchemaMismatch, "{error}");
         let text = error.to_string();
         words.iter().for_each(|word| assert!(text.contains(word), "{text}: {word}"));
@@ -132,7 +157,7 @@ fn a_manifest_that_disagrees_with_the_graph_is_refused() {
     other[0].name = "label".to_string();
     refuse(&inputs, &other, &["label", "probabilities"]);
     refuse(&[], &outputs, &["no input"]);
-    let error = load("onnxruntime", &file, &inputs, &outputs).err().unwrap();
+    let error = load_as("tea-leaves", &file, &inputs, &outputs).err().unwrap();
     assert_eq!(error.reason(), Reason::Incompatible);
 }
 

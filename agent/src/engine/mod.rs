@@ -14,8 +14,8 @@ use tidegate_wire::Reason;
 use tidegate_wire::manifest::{FileRole, Manifest};
 use tidegate_wire::tensor::TensorSpec;
 
+pub(crate) use tensor::each;
 pub use tensor::{Tensor, Values};
-pub(crate) use tensor::{each, each_fixed};
 
 /// The name of the ONNX engine in a manifest.
 pub const TRACT_ONNX: &str = "tract-onnx";

@@ -198,7 +198,7 @@ fn row_of(input: &Tensor, shape: &[usize], row: usize) -> TractResult<TValue> {
     }, values => {
         let text = |value: &Vec<u8>| String::from_utf8_lossy(value).into_owned();
         let values: Vec<String> = values[range].iter().map(text).collect();
-        tract_onnx::prelude::Tensor::from_shape(shape, &values)?
+        tract_onnx::prelude::tract_ndarray::ArrayD::from_shape_vec(shape, values)?.into()
     });
     Ok(tensor.into())
 }

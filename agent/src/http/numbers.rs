@@ -162,11 +162,11 @@ impl Element for f16 {
     const NAME: &'static str = "FP16";
 
     fn from_u64(value: u64) -> Option<Self> {
-        Self::from_f64(value as f64)
+        <Self as Element>::from_f64(value as f64)
     }
 
     fn from_i64(value: i64) -> Option<Self> {
-        Self::from_f64(value as f64)
+        <Self as Element>::from_f64(value as f64)
     }
 
     fn from_f64(value: f64) -> Option<Self> {

@@ -45,7 +45,7 @@ pub(super) fn read(
             notes.push(format!("{name:?} is not in the reference: outputs have no reference"));
             None
         }
-        Task::Regression => None,
+        Task::Regression | Task::Embedding | Task::Generation => None,
     };
     Ok(DriftReference { features, outputs })
 }
