@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use client::{Client, post, server};
 use digits::{loaded, model_name, request, row, stream};
 use tidegate_agent::http::Facts;
+use tidegate_agent::serving::Ask;
 
 const WARM_UP: usize = 2_000;
 const RUNS: usize = 30_000;
@@ -63,7 +64,9 @@ fn main() {
         server.serving.activate(&model_name(), model);
         let counted = measure(|index| {
             let turn = server.serving.turn("digits", None).unwrap();
-            black_box(turn.infer_here(tensors[index % tensors.len()].clone(), 1).unwrap());
+            black_box(
+                turn.infer_here(Ask::new(tensors[index % tensors.len()].clone(), 1)).unwrap(),
+            );
         });
         show("  engine, counted and sketched", &counted);
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use digits::{loaded, model_name, row, slot, stream};
 use tidegate_agent::self_test::self_test;
-use tidegate_agent::serving::{Absent, LoadError, LoadedModel, PRIVATE_ROWS_MIN, Serving};
+use tidegate_agent::serving::{Absent, Ask, LoadError, LoadedModel, PRIVATE_ROWS_MIN, Serving};
 use tidegate_lifecycle::gates::Verdict;
 use tidegate_wire::Reason;
 use tidegate_wire::policy::{Gates, SelfTestPolicy, ShadowPolicy, TrialPolicy};
@@ -27,8 +27,8 @@ fn drain(windows: &mut mpsc::Receiver<Window>) -> Vec<Window> {
 
 fn ask(serving: &Serving, pixels: &[f32]) {
     let turn = serving.turn("digits", None).unwrap();
-    let answer = turn.infer_here(row(pixels), 1).unwrap();
-    assert_eq!(answer[0].shape, [1, 10]);
+    let answer = turn.infer_here(Ask::new(row(pixels), 1)).unwrap();
+    assert_eq!(answer.outputs[0].shape, [1, 10]);
 }
 
 #[test]

@@ -45,6 +45,12 @@ pub trait Engine: Send + Sync {
     /// Outputs in the order of the manifest.
     fn outputs(&self) -> &[TensorSpec];
 
+    /// Rows that one run takes less time for than as many runs of one row, at most. Requests of
+    /// several callers are run together only up to here.
+    fn batch_max(&self) -> usize {
+        1
+    }
+
     /// Answers `inputs`, one per [`Engine::inputs`], in that order, row-major.
     ///
     /// Where a specification begins with −1, the tensor begins with the number of rows, which is the

@@ -1,5 +1,7 @@
 //! Errors as the protocol wants them: a status and `{"error": "…"}`.
 
+use std::time::Duration;
+
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
@@ -11,18 +13,20 @@ use crate::serving::{Absent, InferError};
 
 /// Seconds after which a caller may ask again for a model that is on its way. An install takes
 /// longer, but a shadow or a trial that ends, a few seconds.
-const RETRY_SECONDS: &str = "5";
+const RETRY_SECONDS: u64 = 5;
 
 /// What went wrong with a request.
 #[derive(Debug)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
     pub(super) text: String,
+    /// When to ask again, where that can be said better than by the status alone.
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), retry_after: None }
     }
 
     /// 400: the request itself is at fault.
@@ -54,9 +58,16 @@ impl From<InferError> for ApiError {
     fn from(error: InferError) -> Self {
         let status = match error {
             InferError::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            InferError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            InferError::Stopping | InferError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            InferError::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            InferError::Humble { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            InferError::Limits { .. } => StatusCode::BAD_REQUEST,
         };
-        Self::new(status, error.to_string())
+        let retry_after = match error {
+            InferError::Busy { retry_after } => Some(retry_after),
+            _ => None,
+        };
+        Self { retry_after, ..Self::new(status, error.to_string()) }
     }
 }
 
@@ -70,8 +81,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = response::json(self.status, &json!({"error": self.text}));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            let seconds = axum::http::HeaderValue::from_static(RETRY_SECONDS);
-            response.headers_mut().insert(RETRY_AFTER, seconds);
+            // The header counts in whole seconds; sooner than asked for would be in vain.
+            let whole = |after: Duration| after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            let seconds = self.retry_after.map_or(RETRY_SECONDS, whole);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -15,6 +15,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use serde_json::json;
 use tidegate_wire::manifest::Manifest;
 use tokio::net::TcpListener;
 
-use crate::serving::Serving;
+use crate::serving::{Ask, Refusal, Serving};
 use error::ApiError;
 pub use request::Question;
 
@@ -190,10 +191,17 @@ async fn answer(
         .map_err(|rejection| ApiError::of_body(&rejection, api.facts.body_bytes_max))?;
     // Taken after the body has arrived: a slow sender must not keep a replaced model in memory.
     let turn = api.serving.turn(model, version)?;
-    let question = request::parse(&body, &turn.model().manifest)?;
-    let (id, wanted) = (question.id, question.outputs);
-    let outputs = turn.infer(question.inputs, question.rows).await?;
-    Ok(response::inference(turn.model(), id.as_deref(), &wanted, &outputs))
+    let question = request::parse(&body, &turn.model().manifest)
+        .inspect_err(|_| turn.refused(Refusal::Malformed))?;
+    let wanted = question.outputs;
+    let ask = Ask {
+        id: question.id.map(Cow::into_owned),
+        inputs: question.inputs,
+        rows: question.rows,
+        deadline: None,
+    };
+    let answered = turn.infer(ask).await?;
+    Ok(response::inference(turn.model(), answered.id.as_deref(), &wanted, &answered.outputs))
 }
 
 fn refuse_encodings(headers: &HeaderMap) -> Result<(), ApiError> {

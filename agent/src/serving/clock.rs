@@ -18,6 +18,12 @@ pub fn unix_seconds() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
+/// Unix milliseconds by the device's clock; 0 before 1970.
+pub fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Resident memory of this process in bytes; `None` where the system does not say.
 pub fn resident_bytes() -> Option<u64> {
     // `status` rather than `statm`: it counts in kibibytes, whatever the page size.

@@ -3,7 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric,
+};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -24,6 +26,7 @@ pub struct Metrics {
     shadow_agreed: Family<ModelLabel, Counter>,
     latency: Family<ModelLabel, Histogram, fn() -> Histogram>,
     active: Family<ActiveLabel, Gauge>,
+    refused: Family<RefusedLabel, Counter>,
     pub(crate) bad_requests: Counter,
     pub(super) windows_lost: Counter,
 }
@@ -40,6 +43,32 @@ struct ActiveLabel {
     digest: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabel {
+    model: String,
+    kind: Refusal,
+}
+
+/// Why a model did not see a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Refusal {
+    /// The body is no request to this model: wrong names, types, shapes or encodings.
+    Malformed,
+    /// A value is outside its input's limits.
+    Limits,
+    /// Too many waited already.
+    Busy,
+    /// The deadline passed while it waited.
+    Deadline,
+    /// The agent was going down.
+    Stopping,
+}
+
+impl Refusal {
+    const ALL: [Self; 5] =
+        [Self::Malformed, Self::Limits, Self::Busy, Self::Deadline, Self::Stopping];
+}
+
 /// One model's figures, looked up once so that counting touches nothing shared between models.
 #[derive(Debug, Clone)]
 pub(super) struct ModelMetrics {
@@ -49,6 +78,13 @@ pub(super) struct ModelMetrics {
     pub(super) shadow_samples: Counter,
     pub(super) shadow_agreed: Counter,
     pub(super) latency: Histogram,
+    refused: [Counter; Refusal::ALL.len()],
+}
+
+impl ModelMetrics {
+    pub(super) fn refused(&self, kind: Refusal) {
+        self.refused[kind as usize].inc();
+    }
 }
 
 /// Upper ends in seconds: from the smallest network to a large one on a slow device.
@@ -70,6 +106,7 @@ impl Metrics {
             shadow_agreed: Family::default(),
             latency: Family::new_with_constructor(latency_histogram),
             active: Family::default(),
+            refused: Family::default(),
             bad_requests: Counter::default(),
             windows_lost: Counter::default(),
         };
@@ -78,6 +115,8 @@ impl Metrics {
             registry.register("inferences", "Rows answered", of.inferences.clone());
             let text = "Inferences that failed in the engine";
             registry.register("inference_errors", text, of.errors.clone());
+            let text = "Requests that their model did not see, by reason";
+            registry.register("refused_requests", text, of.refused.clone());
             let text = "Requests refused before any model saw them";
             registry.register("bad_requests", text, of.bad_requests.clone());
             let text = "Time in the engine for one request";
@@ -121,6 +160,10 @@ impl Metrics {
             shadow_samples: self.shadow_samples.get_or_create_owned(&label),
             shadow_agreed: self.shadow_agreed.get_or_create_owned(&label),
             latency: self.latency.get_or_create_owned(&label),
+            refused: Refusal::ALL.map(|kind| {
+                let label = RefusedLabel { model: model.to_string(), kind };
+                self.refused.get_or_create_owned(&label)
+            }),
         }
     }
 

@@ -4,11 +4,13 @@
 //! request takes a [`Turn`], which keeps its model alive until it is answered, so a switch drops
 //! nothing. No lock is held while an engine runs.
 
+mod ask;
 mod books;
 mod clock;
 mod loaded;
 mod metrics;
 mod shadow;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -27,10 +29,12 @@ use books::Outbox;
 use metrics::ModelMetrics;
 use shadow::Shadow;
 
+pub use ask::{Answered, Ask, InferError};
 pub use books::PRIVATE_ROWS_MIN;
 pub use loaded::{FEATURES_MAX, LoadError, LoadedModel, read_golden};
-pub use metrics::Metrics;
-pub use turn::{InferError, Turn};
+pub use metrics::{Metrics, Refusal};
+pub use statistics::{Batches, Listed, Readiness, Statistics, Timed};
+pub use turn::Turn;
 
 use turn::Service;
 
@@ -256,6 +260,24 @@ impl Serving {
         })
     }
 
+    /// What was counted of the version that answers for `model`, since it began to.
+    ///
+    /// # Errors
+    /// [`Absent`] as in [`Serving::turn`].
+    pub fn statistics(&self, model: &str, version: Option<&str>) -> Result<Statistics, Absent> {
+        let service = self.turn(model, version)?.service;
+        let loaded = &service.loaded;
+        let (model, version) = (loaded.manifest.model.clone(), loaded.artifact.version.clone());
+        Ok(service.tally.statistics(model, version))
+    }
+
+    /// Every model that was announced, by name, with what answers for it, then what is in its
+    /// shadow.
+    pub fn index(&self) -> Vec<Listed> {
+        let lanes: Vec<Arc<Lane>> = self.lanes().values().cloned().collect();
+        lanes.iter().flat_map(|lane| lane.listed()).collect()
+    }
+
     fn lanes(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<Lane>>> {
         self.lanes.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -292,5 +314,31 @@ impl Lane {
 
     fn active(&self) -> Option<Arc<Service>> {
         self.read().active.clone()
+    }
+
+    fn listed(&self) -> Vec<Listed> {
+        let now = self.read();
+        let model = self.model.clone();
+        let answers = match &now.active {
+            Some(service) => Listed {
+                model,
+                version: Some(service.loaded.artifact.version.clone()),
+                readiness: Readiness::Ready,
+                reason: String::new(),
+            },
+            None => Listed {
+                model,
+                version: None,
+                readiness: Readiness::Unavailable,
+                reason: absence(now.absence),
+            },
+        };
+        let candidate = now.shadow.as_ref().map(|shadow| Listed {
+            model: self.model.clone(),
+            version: Some(shadow.version().clone()),
+            readiness: Readiness::Loading,
+            reason: "compared with the active version in the shadow".to_string(),
+        });
+        std::iter::once(answers).chain(candidate).collect()
     }
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tidegate_lifecycle::gates::{ShadowTally, Verdict, same_class, same_numbers};
-use tidegate_wire::Reason;
 use tidegate_wire::manifest::Task;
 use tidegate_wire::tensor::TensorSpec;
+use tidegate_wire::{Reason, Version};
 
 use super::clock;
 use super::loaded::LoadedModel;
@@ -57,6 +57,11 @@ impl Shadow {
         let misfit = active.and_then(|active| misfit(active, &candidate));
         let (started, offered) = (Instant::now(), AtomicU64::new(0));
         Self { candidate, started, offered, tally, queue, misfit }
+    }
+
+    /// The candidate's version.
+    pub(super) fn version(&self) -> &Version {
+        &self.candidate.artifact.version
     }
 
     /// Whether the next input is in the sample: evenly spread, by counting.

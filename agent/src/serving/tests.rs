@@ -66,6 +66,10 @@ fn row(first: f32) -> Vec<Tensor> {
     vec![Tensor { shape: vec![1, 2], values: Values::F32(vec![first, 0.5]) }]
 }
 
+fn ask(first: f32) -> Ask {
+    Ask::new(row(first), 1)
+}
+
 fn on_trial() -> (Arc<Serving>, ModelName, mpsc::Receiver<Window>) {
     let (sender, windows) = mpsc::channel(8);
     let serving = Serving::new(sender, 1);
@@ -80,7 +84,7 @@ fn failing_inferences_are_counted_and_fail_the_trial() {
     let (serving, model, mut windows) = on_trial();
     for index in 0..100 {
         let turn = serving.turn("echo", None).unwrap();
-        let answer = turn.infer_here(row(if index % 10 == 0 { -1.0 } else { 0.5 }), 1);
+        let answer = turn.infer_here(ask(if index % 10 == 0 { -1.0 } else { 0.5 }));
         assert_eq!(answer.is_err(), index % 10 == 0);
     }
     let (verdict, text) = serving.trial_verdict(&model, Instant::now()).unwrap();
@@ -95,7 +99,7 @@ fn answers_that_are_no_numbers_fail_the_trial() {
     let (serving, model, _windows) = on_trial();
     for index in 0..40 {
         let turn = serving.turn("echo", None).unwrap();
-        turn.infer_here(row(if index % 4 == 0 { f32::NAN } else { 0.5 }), 1).unwrap();
+        turn.infer_here(ask(if index % 4 == 0 { f32::NAN } else { 0.5 })).unwrap();
     }
     let (verdict, text) = serving.trial_verdict(&model, Instant::now()).unwrap();
     assert_eq!(verdict, Verdict::Failed(Reason::InvalidOutput), "{text}");
@@ -105,13 +109,13 @@ fn answers_that_are_no_numbers_fail_the_trial() {
 #[test]
 fn a_candidate_that_only_ever_says_one_class_fails_against_its_predecessor() {
     let (serving, model, _windows) = on_trial();
-    let ask = |first: f32| {
-        serving.turn("echo", None).unwrap().infer_here(row(first), 1).unwrap();
+    let answer = |first: f32| {
+        serving.turn("echo", None).unwrap().infer_here(ask(first)).unwrap();
     };
-    (0..300).for_each(|index| ask(if index % 2 == 0 { 0.9 } else { 0.1 }));
+    (0..300).for_each(|index| answer(if index % 2 == 0 { 0.9 } else { 0.1 }));
     serving.activate(&model, echo("2").0);
     serving.start_trial(&model);
-    (0..300).for_each(|_| ask(0.9));
+    (0..300).for_each(|_| answer(0.9));
     let (verdict, text) = serving.trial_verdict(&model, Instant::now()).unwrap();
     assert_eq!(verdict, Verdict::Failed(Reason::PredictionDrift), "{text}");
 }
@@ -156,11 +160,11 @@ fn long_runs_leave_the_thread_that_serves_the_network() {
     let serving = Serving::new(sender, 1);
     let (loaded, left) = echo("1");
     serving.activate(&"echo".parse().unwrap(), Arc::clone(&loaded));
-    let ask = || runtime.block_on(serving.turn("echo", None).unwrap().infer(row(0.5), 1));
-    ask().unwrap();
+    let answer = || runtime.block_on(serving.turn("echo", None).unwrap().infer(ask(0.5)));
+    answer().unwrap();
     assert!(!left.load(Ordering::Relaxed), "a short run stays");
     loaded.measured(Duration::from_millis(1));
-    ask().unwrap();
+    answer().unwrap();
     assert!(left.load(Ordering::Relaxed), "a long run leaves");
 }
 
@@ -179,4 +183,50 @@ fn the_active_version_and_others_figures_are_in_the_metrics() {
     serving.deactivate(&model);
     assert!(!serving.metrics().encode().contains("version=\"2\""));
     assert!(!serving.is_ready());
+}
+
+#[test]
+fn requests_are_counted_by_version_size_and_outcome() {
+    let (serving, model, _windows) = on_trial();
+    let two = Tensor { shape: vec![2, 2], values: Values::F32(vec![0.5; 4]) };
+    let turn = serving.turn("echo", None).unwrap();
+    turn.infer_here(ask(0.5)).unwrap();
+    turn.infer_here(ask(0.5)).unwrap();
+    turn.infer_here(Ask::new(vec![two], 2)).unwrap();
+    turn.infer_here(ask(-1.0)).unwrap_err();
+    turn.refused(Refusal::Malformed);
+    let counted = serving.statistics("echo", Some("1")).unwrap();
+    assert_eq!((counted.inferences, counted.executions), (4, 3));
+    assert_eq!((counted.success.count, counted.fail.count), (3, 1));
+    assert_eq!(counted.compute_infer.count, 3);
+    assert!(counted.success.ns >= counted.compute_infer.ns);
+    assert!(counted.last_inference_ms > 1_700_000_000_000);
+    let sizes: Vec<_> =
+        counted.batches.iter().map(|runs| (runs.rows, runs.compute_infer.count)).collect();
+    assert_eq!(sizes, [(1, 2), (2, 1)]);
+    let text = serving.metrics().encode();
+    let refused = "refused_requests_total{model=\"echo\",kind=\"Malformed\"} 1";
+    assert!(text.contains(refused), "{text}");
+    serving.activate(&model, echo("2").0);
+    assert_eq!(serving.statistics("echo", None).unwrap().inferences, 0);
+    assert!(serving.statistics("echo", Some("1")).is_err());
+}
+
+#[test]
+fn models_are_listed_with_what_answers_and_what_comes() {
+    let (serving, model, _windows) = on_trial();
+    serving.start_shadow(&model, echo("2").0);
+    serving.announce(&"dots".parse().unwrap());
+    let index = serving.index();
+    let listed: Vec<_> = index
+        .iter()
+        .map(|one| (one.model.as_str(), one.version.as_ref().map(Version::as_str), one.readiness))
+        .collect();
+    let expected = [
+        ("dots", None, Readiness::Unavailable),
+        ("echo", Some("1"), Readiness::Ready),
+        ("echo", Some("2"), Readiness::Loading),
+    ];
+    assert_eq!(listed, expected);
+    assert!(index[0].reason.contains("no version of it is installed yet"));
 }

@@ -1,17 +1,18 @@
 //! One request's way through the active model.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_lifecycle::gates::Verdict;
 use tokio::sync::Semaphore;
 
+use super::ask::{Answered, Ask, InferError};
 use super::books::{Books, Figures, Observation, Outbox};
 use super::clock;
 use super::loaded::LoadedModel;
-use super::metrics::ModelMetrics;
+use super::metrics::{ModelMetrics, Refusal};
 use super::shadow::Shadow;
-use crate::engine::{EngineError, Tensor};
+use super::statistics::{Parts, Tally};
 
 /// An active model with its books.
 pub(super) struct Service {
@@ -19,6 +20,8 @@ pub(super) struct Service {
     pub(super) books: Books,
     /// What the model before it did lately.
     pub(super) previous: Figures,
+    pub(super) tally: Tally,
+    pub(super) metrics: ModelMetrics,
 }
 
 /// One request's hold on the active model: while it lives, a switch does not touch it.
@@ -29,66 +32,67 @@ pub struct Turn {
     pub(super) long_runs: Arc<Semaphore>,
 }
 
-/// Why a request was not answered.
-#[derive(Debug, thiserror::Error)]
-pub enum InferError {
-    /// The engine failed; it has been counted.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The agent is going down.
-    #[error("the agent is shutting down; ask again later")]
-    Stopping,
-}
-
 impl Turn {
     /// The model that answers.
     pub fn model(&self) -> &LoadedModel {
         &self.service.loaded
     }
 
-    /// Answers `inputs` of `rows` rows and counts it. Long runs leave the calling thread to others.
+    /// Counts a request to this model that was refused before it was asked.
+    pub fn refused(&self, kind: Refusal) {
+        self.service.metrics.refused(kind);
+    }
+
+    /// Answers, and counts it. Long runs leave the calling thread to others.
     ///
     /// # Errors
     /// [`InferError`].
-    pub async fn infer(&self, inputs: Vec<Tensor>, rows: usize) -> Result<Vec<Tensor>, InferError> {
-        if !self.model().is_long(rows) {
-            return Ok(self.infer_here(inputs, rows)?);
+    pub async fn infer(&self, ask: Ask) -> Result<Answered, InferError> {
+        if !self.model().is_long(ask.rows) {
+            return self.infer_here(ask);
         }
         let permit = Arc::clone(&self.long_runs).acquire_owned().await;
         let permit = permit.map_err(|_| InferError::Stopping)?;
         let turn = self.clone();
         let task = tokio::task::spawn_blocking(move || {
-            let answer = turn.infer_here(inputs, rows);
+            let answer = turn.infer_here(ask);
             drop(permit);
             answer
         });
-        Ok(task.await.map_err(|_| InferError::Stopping)??)
+        task.await.map_err(|_| InferError::Stopping)?
     }
 
     /// The same on the calling thread.
     ///
     /// # Errors
-    /// Those of the engine; they have been counted.
-    pub fn infer_here(&self, inputs: Vec<Tensor>, rows: usize) -> Result<Vec<Tensor>, EngineError> {
+    /// [`InferError`]; what the engine failed on has been counted.
+    pub fn infer_here(&self, ask: Ask) -> Result<Answered, InferError> {
+        let Ask { id, inputs, rows, .. } = ask;
+        let service = &self.service;
         let (begun, cpu_begun) = (Instant::now(), clock::thread_cpu_ns());
-        let result = self.service.loaded.run(&inputs);
+        let result = service.loaded.run(&inputs);
         let cpu_ns = clock::thread_cpu_ns().saturating_sub(cpu_begun);
         let wall = begun.elapsed();
         let outputs = match result {
             Ok(outputs) => outputs,
             Err(error) => {
-                self.service.books.observe_error();
-                return Err(error);
+                service.tally.failed(wall);
+                service.books.observe_error();
+                return Err(error.into());
             }
         };
+        let ran = Instant::now();
         let seen = Observation { inputs: &inputs, outputs: &outputs, rows, wall, cpu_ns };
-        self.service.books.observe(&seen);
+        service.books.observe(&seen);
         if let (Some(shadow), Some(answer)) = (&self.shadow, outputs.first())
             && shadow.takes_next()
         {
             shadow.offer(inputs, answer.clone(), rows, cpu_ns);
         }
-        Ok(outputs)
+        let parts = Parts { input: Duration::ZERO, infer: wall, output: ran.elapsed() };
+        service.tally.ran(rows, &parts, clock::unix_ms());
+        service.tally.answered(rows, Duration::ZERO, &parts);
+        Ok(Answered { outputs, flags: Vec::new(), id })
     }
 }
 
@@ -99,8 +103,8 @@ impl Service {
         outbox: Arc<Outbox>,
         metrics: ModelMetrics,
     ) -> Self {
-        let books = Books::new(Arc::clone(&loaded), outbox, metrics);
-        Self { loaded, books, previous }
+        let books = Books::new(Arc::clone(&loaded), outbox, metrics.clone());
+        Self { loaded, books, previous, tally: Tally::default(), metrics }
     }
 
     pub(super) fn trial_verdict(&self, now: Instant) -> Option<(Verdict, String)> {
