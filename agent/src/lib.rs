@@ -36,6 +36,7 @@ pub mod http;
 pub mod link;
 pub mod log;
 mod memory;
+mod protocol;
 pub mod renewal;
 mod run;
 pub mod self_test;

@@ -10,7 +10,7 @@ use tidegate_agent::config::Config;
 use tidegate_agent::driver::{Driver, Parts};
 use tidegate_agent::enrol::enrol;
 use tidegate_agent::link::LinkEvent;
-use tidegate_agent::serving::Serving;
+use tidegate_agent::serving::{Ask, Serving};
 use tidegate_agent::store::{Backlog, Store};
 use tidegate_agent::tls::TimeFloor;
 use tidegate_agent::upstream::Upstream;
@@ -241,7 +241,7 @@ impl Application {
                 // Before the first install there is nothing to ask; from then on there always is.
                 match serving.turn("digits", None) {
                     Ok(turn) => {
-                        turn.infer(row(pixels), 1).await.unwrap();
+                        turn.infer(Ask::new(row(pixels), 1)).await.unwrap();
                         count.fetch_add(1, Ordering::Relaxed);
                     }
                     Err(absent) => assert_eq!(count.load(Ordering::Relaxed), 0, "{absent}"),

@@ -9,7 +9,7 @@ use tidegate_wire::tensor::{Datatype, TensorSpec};
 pub fn inference(bytes: &[u8]) {
     let Some((&which, body)) = bytes.split_first() else { return };
     let manifest = manifest(which);
-    let question = match read_request(body, &manifest) {
+    let question = match read_request(body, None, &manifest) {
         Ok(question) => question,
         Err(error) => {
             assert!(!error.is_empty());
@@ -28,7 +28,7 @@ pub fn inference(bytes: &[u8]) {
         }
     }
     assert!(question.rows > 0 && question.outputs.len() <= manifest.outputs.len());
-    assert!(question.outputs.iter().all(|place| *place < manifest.outputs.len()));
+    assert!(question.outputs.iter().all(|wanted| wanted.place < manifest.outputs.len()));
 }
 
 fn manifest(which: u8) -> Manifest {
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn seeds_are_requests() {
         for seed in requests() {
-            read_request(&seed[1..], &manifest(seed[0])).unwrap();
+            read_request(&seed[1..], None, &manifest(seed[0])).unwrap();
         }
     }
 }

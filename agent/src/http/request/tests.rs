@@ -5,7 +5,8 @@ use tidegate_wire::manifest::{Manifest, Task};
 use tidegate_wire::policy::Gates;
 use tidegate_wire::tensor::{Datatype, TensorSpec};
 
-use super::request::parse;
+use super::parse;
+use crate::protocol::{Form, Wanted};
 
 fn manifest() -> Manifest {
     let spec = |name: &str, datatype, shape: &[i64]| TensorSpec {
@@ -35,24 +36,24 @@ const GOOD: &str = r#"{"id":"q","parameters":{"x":1},"inputs":[
 
 fn check(body: &[u8]) -> bool {
     let manifest = manifest();
-    let Ok(question) = parse(body, &manifest) else { return false };
+    let Ok(question) = parse(body, None, &manifest) else { return false };
     assert_eq!(question.inputs.len(), manifest.inputs.len());
     for (input, spec) in question.inputs.iter().zip(&manifest.inputs) {
         assert_eq!(input.shape[0], question.rows);
         assert_eq!(input.values.len(), question.rows * spec.row_len());
         assert_eq!(input.values.datatype(), spec.datatype);
     }
-    assert!(question.outputs.iter().all(|index| *index < manifest.outputs.len()));
+    assert!(question.outputs.iter().all(|wanted| wanted.place < manifest.outputs.len()));
     true
 }
 
 #[test]
 fn inputs_come_in_any_order_and_outputs_are_selected() {
     let manifest = manifest();
-    let question = parse(GOOD.as_bytes(), &manifest).unwrap();
+    let question = parse(GOOD.as_bytes(), None, &manifest).unwrap();
     assert_eq!((question.id.as_deref(), question.rows), (Some("q"), 2));
     assert_eq!(question.inputs[1].values.as_f32()[1], -8.0);
-    assert_eq!(question.outputs, [1]);
+    assert_eq!(question.outputs, [Wanted { place: 1, form: Form::Values, classes: None }]);
 }
 
 /// JSON that looks like a request in places.
