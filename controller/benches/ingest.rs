@@ -174,5 +174,8 @@ fn window() -> Body {
         features: vec![feature; 64],
         outputs: Some(outputs),
         latency,
+        bad_inputs: 0,
+        humility: Default::default(),
+        feedback: None,
     })
 }

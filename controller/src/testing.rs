@@ -197,6 +197,7 @@ fn manifest(version: &str, model: &[u8]) -> Manifest {
         outputs: vec![],
         gates: Gates::default(),
         window_rows: 50,
+        humility: vec![],
     }
 }
 

@@ -150,6 +150,7 @@ impl Scene {
             outputs: vec![],
             gates: Gates::default(),
             window_rows: 100,
+            humility: vec![],
         });
         Self { folder: tempfile::tempdir().unwrap(), model, card, manifest }
     }

@@ -283,6 +283,9 @@ impl Sketch {
             features: if large { self.features } else { Vec::new() },
             outputs: self.outputs.filter(|_| large),
             latency: self.latency,
+            bad_inputs: 0,
+            humility: Default::default(),
+            feedback: None,
         }
     }
 }

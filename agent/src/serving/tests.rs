@@ -56,6 +56,7 @@ fn echo(version: &str) -> (Arc<LoadedModel>, Arc<AtomicBool>) {
         outputs: vec![spec.clone()],
         gates: Gates { trial, ..Gates::default() },
         window_rows: 100,
+        humility: vec![],
     };
     let left = Arc::new(AtomicBool::new(false));
     let engine = Echo { specs: vec![spec], left_the_thread: Arc::clone(&left) };

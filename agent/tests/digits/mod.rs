@@ -107,6 +107,7 @@ pub fn slot(version: &str, gates: Gates) -> Slot {
         outputs,
         gates,
         window_rows: 200,
+        humility: vec![],
     };
     let artifact = ArtifactRef {
         digest: Digest::of(&envelope::seal(&manifest)),

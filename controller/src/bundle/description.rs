@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tidegate_agent::engine::ONNX_OPSETS;
 use tidegate_drift::ROWS_MAX;
 use tidegate_trust::{AgentVersion, Requirements};
+use tidegate_wire::humility::{self, HumilityRule};
 use tidegate_wire::manifest::{FileEntry, Manifest, Task};
 use tidegate_wire::policy::Gates;
 use tidegate_wire::tensor::{Datatype, TensorSpec};
@@ -47,6 +48,9 @@ pub struct Description {
     /// Rows in a report's window.
     #[serde(default = "window_rows")]
     pub window_rows: u32,
+    /// When the model should doubt its own answers, and what then.
+    #[serde(default)]
+    pub humility: Vec<HumilityRule>,
     /// What a device must have.
     #[serde(default)]
     pub requirements: RequirementsSection,
@@ -149,6 +153,11 @@ impl Description {
             }
         }
         self.check_classes()?;
+        let (inputs, outputs) = (self.input_specs(), self.output_specs());
+        let model = (self.task, &inputs[0], &outputs[0]);
+        if let Some(problem) = humility::problem(&self.humility, model, self.reference.is_some()) {
+            return Err(problem);
+        }
         if !(WINDOW_ROWS_MIN..=ROWS_MAX).contains(&self.window_rows) {
             let rows = self.window_rows;
             return Err(format!("window_rows = {rows}: {WINDOW_ROWS_MIN} to {ROWS_MAX}"));
@@ -219,6 +228,7 @@ impl Description {
             outputs: self.output_specs(),
             gates: self.gates,
             window_rows: self.window_rows,
+            humility: self.humility.clone(),
         }
     }
 
@@ -256,6 +266,8 @@ fn check_shape(shape: &[i64]) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_wire::humility::{Action, Condition};
+
     use super::*;
 
     const GOOD: &str = r#"
@@ -293,6 +305,31 @@ shape = [-1, 10]
         assert_eq!(description.requirements(Some(13)).opset, Some(13));
         let said = Description::parse(&format!("{GOOD}[requirements]\nopset = 15")).unwrap();
         assert_eq!(said.requirements(Some(13)).opset, Some(15));
+    }
+
+    #[test]
+    fn humility_rules_are_read_and_checked() {
+        let rules = "[[humility]]\nname = 'unsure'\nwhen.uncertain.confidence_min = 0.6\n\
+                     [[humility]]\nname = 'dark'\n\
+                     when.outlying-input = { feature = 63, range = [0, 16] }\n\
+                     action = 'error'\n";
+        let description = Description::parse(&format!("{GOOD}{rules}")).unwrap();
+        let [unsure, dark] = description.humility.as_slice() else { panic!() };
+        assert_eq!((&unsure.action, &dark.action), (&Action::None, &Action::Error));
+        let when = Condition::OutlyingInput { feature: Some(63), range: Some([0.0, 16.0]) };
+        assert_eq!((dark.when, dark.name.as_str()), (when, "dark"));
+        let cases = [
+            ("63", "64", "humility rule \"dark\": feature = 64: a row of \"pixels\" has 64"),
+            ("'error'", "{ override = [1.0] }", "1 numbers instead of a row"),
+            ("'error'", "'shout'", "unknown variant `shout`"),
+            (", range = [0, 16]", "", "needs the drift reference"),
+            ("outlying-input", "outlier", "unknown variant `outlier`"),
+        ];
+        for (from, to, expected) in cases {
+            let text = format!("{GOOD}{}", rules.replacen(from, to, 1));
+            let error = Description::parse(&text).unwrap_err();
+            assert!(error.contains(expected), "{to}\n{error}");
+        }
     }
 
     #[test]

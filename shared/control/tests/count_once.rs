@@ -151,6 +151,9 @@ fn report(device: &DeviceId, seq: u64, oldest: u64) -> Report {
         features: vec![],
         outputs: None,
         latency: LatencySummary::with_floor(0),
+        bad_inputs: 0,
+        humility: Default::default(),
+        feedback: None,
     };
     Report {
         fleet: "plant".parse().unwrap(),

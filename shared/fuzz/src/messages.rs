@@ -5,10 +5,11 @@ use tidegate_trust::{Root, Snapshot, Targets, Timestamp};
 use tidegate_wire::directive::{Directive, Rule};
 use tidegate_wire::enrol::{EnrolRequest, EnrolResponse};
 use tidegate_wire::envelope::{Message, open, seal};
+use tidegate_wire::humility::{Action, Condition, HumilityRule};
 use tidegate_wire::invitation::{Invitation, Pass};
 use tidegate_wire::manifest::{DriftReference, FileEntry, FileRole, Manifest, Task};
 use tidegate_wire::policy::Gates;
-use tidegate_wire::report::{Ack, Body, ModelStatus, Report, Status, Transition, Window};
+use tidegate_wire::report::{Ack, Body, Feedback, ModelStatus, Report, Status, Transition, Window};
 use tidegate_wire::tensor::{Datatype, GoldenSet, TensorData, TensorSpec};
 use tidegate_wire::{ArtifactRef, Digest, Generation, Labels, Reason, State};
 
@@ -149,7 +150,19 @@ pub(crate) fn manifest() -> Manifest {
         outputs: vec![tensor("probabilities", &[-1, 2])],
         gates: Gates::default(),
         window_rows: 100,
+        humility: vec![
+            rule_of("unsure", Condition::Uncertain { confidence_min: 0.5 }, Action::Flag),
+            rule_of(
+                "odd",
+                Condition::OutlyingInput { feature: Some(1), range: Some([0.0, 16.0]) },
+                Action::Override(vec![0.0, 1.0]),
+            ),
+        ],
     }
+}
+
+fn rule_of(name: &str, when: Condition, action: Action) -> HumilityRule {
+    HumilityRule { name: name.to_string(), when, action }
 }
 
 /// A window and a transition.
@@ -175,6 +188,8 @@ fn window() -> Window {
     outputs.observe(&[0.25, 0.75]);
     let mut latency = LatencySummary::with_floor(4);
     latency.observe(900);
+    let mut feedback = Feedback::default();
+    feedback.count_class(1, 1, 2);
     Window {
         model: parsed("digits"),
         artifact: artifact(),
@@ -188,6 +203,9 @@ fn window() -> Window {
         features: vec![Default::default(), Default::default()],
         outputs: Some(outputs),
         latency,
+        bad_inputs: 2,
+        humility: [("unsure".to_string(), 1)].into(),
+        feedback: Some(feedback),
     }
 }
 

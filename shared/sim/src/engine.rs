@@ -306,6 +306,9 @@ impl Serving {
             features: if large { sketch.features } else { Vec::new() },
             outputs: large.then_some(outputs),
             latency: sketch.latency,
+            bad_inputs: 0,
+            humility: Default::default(),
+            feedback: None,
         })
     }
 

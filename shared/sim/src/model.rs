@@ -146,6 +146,7 @@ pub fn release(version: u32, behaviour: Behaviour, window_rows: u32) -> Release 
         outputs: vec![spec("classes", CLASSES)],
         gates: gates(),
         window_rows,
+        humility: vec![],
     };
     let manifest = envelope::seal(&manifest);
     let artifact = ArtifactRef { digest: Digest::of(&manifest), version: version_name(version) };
@@ -163,15 +164,13 @@ fn gates() -> Gates {
             samples_min: 20,
             seconds_max: 2 * 3600,
             agreement_percent_min: 60,
-            latency_percent_max: 500,
+            ..ShadowPolicy::default()
         },
         trial: TrialPolicy {
             seconds_min: 1_200,
             samples_min: 20,
             error_percent_max: 5,
-            out_of_range_percent_max: 10,
-            latency_percent_max: 500,
-            attempts_max: 3,
+            ..TrialPolicy::default()
         },
     }
 }

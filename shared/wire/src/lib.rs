@@ -27,6 +27,7 @@ extern crate alloc;
 
 mod digest;
 mod generation;
+pub mod humility;
 pub mod policy;
 mod reason;
 mod state;
@@ -44,6 +45,8 @@ pub mod directive;
 pub mod enrol;
 #[cfg(feature = "alloc")]
 pub mod envelope;
+#[cfg(feature = "alloc")]
+mod feedback;
 #[cfg(feature = "alloc")]
 mod id;
 #[cfg(feature = "alloc")]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_drift::{NumericReference, OutputSummary};
 
 use crate::envelope::Message;
+use crate::humility::HumilityRule;
 use crate::policy::Gates;
 use crate::tensor::TensorSpec;
 use crate::{Digest, ModelName, Version};
@@ -33,6 +34,10 @@ pub struct Manifest {
     pub gates: Gates,
     /// Rows in a report's window.
     pub window_rows: u32,
+    /// When it should doubt its own answers, and what then; at most
+    /// [`RULES_MAX`](crate::humility::RULES_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub humility: Vec<HumilityRule>,
 }
 
 impl Message for Manifest {

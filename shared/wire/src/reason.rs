@@ -132,6 +132,10 @@ reasons! {
     InvalidOutput = 506, "its outputs are not numbers";
     /// The active model could not be loaded again after a restart.
     ActiveUnusable = 507, "the active model can no longer be loaded";
+    /// Its own humility rules doubt too many of its answers.
+    Humility = 508, "its humility rules doubt too many of its answers";
+    /// The system ended the agent for want of memory, too often with this model.
+    OutOfMemory = 509, "the agent ran out of memory with it too often";
 
     /// The controller directed the device to another artifact meanwhile.
     Superseded = 600, "a newer directive names another artifact";

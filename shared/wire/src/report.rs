@@ -1,6 +1,7 @@
 //! What devices tell the controller: reports, which are stored until acknowledged, and a retained
 //! status.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_drift::{LatencySummary, NumericSummary, OutputSummary};
 
 use crate::envelope::Message;
+pub use crate::feedback::Feedback;
 use crate::{ArtifactRef, DeviceId, Digest, FleetId, Generation, Labels, ModelName, Reason, State};
 
 /// One entry of a device's spool. `(device, spool, seq)` names it for ever; the controller counts
@@ -76,6 +78,20 @@ pub struct Window {
     pub outputs: Option<OutputSummary>,
     /// Time in the engine.
     pub latency: LatencySummary,
+    /// Requests that were refused because they do not fit the model's inputs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bad_inputs: u64,
+    /// Rows to which each humility rule applied, by the rule's name; rules that applied to none are
+    /// not in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub humility: BTreeMap<String, u64>,
+    /// What came of labels that applications sent since the last window, if any came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<Feedback>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A device's model went from one state to another.

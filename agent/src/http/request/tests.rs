@@ -26,6 +26,7 @@ fn manifest() -> Manifest {
         outputs: vec![spec("y", Datatype::Fp32, &[-1, 1]), spec("z", Datatype::Fp32, &[-1, 1])],
         gates: Gates::default(),
         window_rows: 100,
+        humility: vec![],
     }
 }
 

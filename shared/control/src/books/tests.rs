@@ -83,6 +83,9 @@ fn window(device: &DeviceId, seq: u64, version: &str, closed: u64) -> Report {
         features: vec![],
         outputs: Some(outputs),
         latency: LatencySummary::with_floor(0),
+        bad_inputs: 0,
+        humility: Default::default(),
+        feedback: None,
     };
     Report {
         fleet: "plant".parse().unwrap(),

@@ -60,6 +60,7 @@ impl Scene {
             outputs: vec![],
             gates: Gates::default(),
             window_rows: 100,
+            humility: vec![],
         });
         Self { model, card, manifest }
     }

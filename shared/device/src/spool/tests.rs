@@ -29,6 +29,9 @@ fn window(number: u64) -> Body {
         features: vec![],
         outputs: None,
         latency: LatencySummary::default(),
+        bad_inputs: 0,
+        humility: Default::default(),
+        feedback: None,
     })
 }
 

@@ -124,6 +124,7 @@ impl Writer {
             outputs: vec![],
             gates: Gates::default(),
             window_rows: 100,
+            humility: vec![],
         });
         let fleet = &mut self.fleet;
         fleet.targets = release::next_targets(&fleet.targets, LATER);

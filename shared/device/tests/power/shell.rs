@@ -305,6 +305,9 @@ fn window(number: u64) -> Window {
         features: vec![],
         outputs: None,
         latency: tidegate_drift::LatencySummary::default(),
+        bad_inputs: 0,
+        humility: Default::default(),
+        feedback: None,
     }
 }
 

@@ -91,6 +91,10 @@ mod tests {
         seconds_max: 60,
         agreement_percent_min: 80,
         latency_percent_max: 300,
+        atol: 0.0,
+        rtol: 0.0,
+        cosine_min: 0.9,
+        idle_seconds: 10,
     };
 
     fn tally(samples: u32, agreed: u32) -> ShadowTally {

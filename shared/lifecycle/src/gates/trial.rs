@@ -96,6 +96,7 @@ mod tests {
         out_of_range_percent_max: 10,
         latency_percent_max: 300,
         attempts_max: 3,
+        humble_percent_max: 50,
     };
     const HEALTHY: TrialTally = TrialTally {
         samples: 100,

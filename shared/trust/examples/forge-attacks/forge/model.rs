@@ -33,6 +33,7 @@ impl Bundle {
             outputs: vec![spec("y")],
             gates: gates(),
             window_rows: 1_000,
+            humility: vec![],
         };
         Self { model, version, manifest: envelope::seal(&manifest), graph, golden }
     }
