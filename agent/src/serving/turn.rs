@@ -13,6 +13,7 @@ use super::loaded::LoadedModel;
 use super::metrics::{ModelMetrics, Refusal};
 use super::shadow::Shadow;
 use super::statistics::{Parts, Tally};
+use crate::engine::Tensor;
 
 /// An active model with its books.
 pub(super) struct Service {
@@ -30,6 +31,12 @@ pub struct Turn {
     pub(super) service: Arc<Service>,
     pub(super) shadow: Option<Arc<Shadow>>,
     pub(super) long_runs: Arc<Semaphore>,
+}
+
+/// What the engine took for one request.
+struct Took {
+    wall: Duration,
+    cpu_ns: u64,
 }
 
 impl Turn {
@@ -67,21 +74,26 @@ impl Turn {
     /// # Errors
     /// [`InferError`]; what the engine failed on has been counted.
     pub fn infer_here(&self, ask: Ask) -> Result<Answered, InferError> {
-        let Ask { id, inputs, rows, .. } = ask;
-        let service = &self.service;
         let (begun, cpu_begun) = (Instant::now(), clock::thread_cpu_ns());
-        let result = service.loaded.run(&inputs);
+        let result = self.service.loaded.run(&ask.inputs);
         let cpu_ns = clock::thread_cpu_ns().saturating_sub(cpu_begun);
-        let wall = begun.elapsed();
-        let outputs = match result {
-            Ok(outputs) => outputs,
+        let took = Took { wall: begun.elapsed(), cpu_ns };
+        match result {
+            Ok(outputs) => self.finish(ask, outputs, &took),
             Err(error) => {
-                service.tally.failed(wall);
-                service.books.observe_error();
-                return Err(error.into());
+                self.service.tally.failed(took.wall);
+                self.service.books.observe_error();
+                Err(error.into())
             }
-        };
-        let ran = Instant::now();
+        }
+    }
+
+    /// What comes after the engine, for one request: it is counted, sketched and perhaps shown to
+    /// the candidate.
+    fn finish(&self, ask: Ask, outputs: Vec<Tensor>, took: &Took) -> Result<Answered, InferError> {
+        let (service, ran) = (&self.service, Instant::now());
+        let Ask { id, inputs, rows, .. } = ask;
+        let (wall, cpu_ns) = (took.wall, took.cpu_ns);
         let seen = Observation { inputs: &inputs, outputs: &outputs, rows, wall, cpu_ns };
         service.books.observe(&seen);
         if let (Some(shadow), Some(answer)) = (&self.shadow, outputs.first())
