@@ -81,6 +81,25 @@ macro_rules! values {
                 }
             }
 
+            /// Adds the values of `others` behind its own; false if they are of another type.
+            #[must_use]
+            pub fn append(&mut self, others: &Self) -> bool {
+                match (self, others) {
+                    $((Self::$variant(own), Self::$variant(others)) => {
+                        own.extend_from_slice(others);
+                        true
+                    })*
+                    _ => false,
+                }
+            }
+
+            /// A copy of the values at `range`, which must be within.
+            pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+                match self {
+                    $(Self::$variant(values) => Self::$variant(values[range].to_vec()),)*
+                }
+            }
+
             /// The element type.
             pub fn datatype(&self) -> Datatype {
                 match self {

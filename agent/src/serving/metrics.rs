@@ -25,6 +25,9 @@ pub struct Metrics {
     shadow_samples: Family<ModelLabel, Counter>,
     shadow_agreed: Family<ModelLabel, Counter>,
     latency: Family<ModelLabel, Histogram, fn() -> Histogram>,
+    waiting: Family<ModelLabel, Gauge>,
+    waited: Family<ModelLabel, Histogram, fn() -> Histogram>,
+    batch_rows: Family<ModelLabel, Histogram, fn() -> Histogram>,
     active: Family<ActiveLabel, Gauge>,
     refused: Family<RefusedLabel, Counter>,
     pub(crate) bad_requests: Counter,
@@ -78,6 +81,12 @@ pub(super) struct ModelMetrics {
     pub(super) shadow_samples: Counter,
     pub(super) shadow_agreed: Counter,
     pub(super) latency: Histogram,
+    /// Requests that wait now.
+    pub(super) waiting: Gauge,
+    /// How long requests waited that could not run at once, seconds.
+    pub(super) waited: Histogram,
+    /// Rows of several requests that ran together.
+    pub(super) batch_rows: Histogram,
     refused: [Counter; Refusal::ALL.len()],
 }
 
@@ -95,6 +104,10 @@ fn latency_histogram() -> Histogram {
     ])
 }
 
+fn rows_histogram() -> Histogram {
+    Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0])
+}
+
 impl Metrics {
     pub(super) fn new() -> Self {
         let metrics = Self {
@@ -105,6 +118,9 @@ impl Metrics {
             shadow_samples: Family::default(),
             shadow_agreed: Family::default(),
             latency: Family::new_with_constructor(latency_histogram),
+            waiting: Family::default(),
+            waited: Family::new_with_constructor(latency_histogram),
+            batch_rows: Family::new_with_constructor(rows_histogram),
             active: Family::default(),
             refused: Family::default(),
             bad_requests: Counter::default(),
@@ -121,6 +137,11 @@ impl Metrics {
             registry.register("bad_requests", text, of.bad_requests.clone());
             let text = "Time in the engine for one request";
             registry.register_with_unit("engine_time", text, Unit::Seconds, of.latency.clone());
+            registry.register("requests_waiting", "Requests that wait now", of.waiting.clone());
+            let text = "Time that requests waited which could not run at once";
+            registry.register_with_unit("queue_time", text, Unit::Seconds, of.waited.clone());
+            let text = "Rows of several requests that ran together";
+            registry.register("batch_rows", text, of.batch_rows.clone());
             registry.register("windows_closed", "Windows of sketches closed", of.windows.clone());
             let text = "Windows given up because nothing took them";
             registry.register("windows_lost", text, of.windows_lost.clone());
@@ -160,6 +181,9 @@ impl Metrics {
             shadow_samples: self.shadow_samples.get_or_create_owned(&label),
             shadow_agreed: self.shadow_agreed.get_or_create_owned(&label),
             latency: self.latency.get_or_create_owned(&label),
+            waiting: self.waiting.get_or_create_owned(&label),
+            waited: self.waited.get_or_create_owned(&label),
+            batch_rows: self.batch_rows.get_or_create_owned(&label),
             refused: Refusal::ALL.map(|kind| {
                 let label = RefusedLabel { model: model.to_string(), kind };
                 self.refused.get_or_create_owned(&label)

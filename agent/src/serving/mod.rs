@@ -5,10 +5,14 @@
 //! nothing. No lock is held while an engine runs.
 
 mod ask;
+mod batch;
 mod books;
 mod clock;
+mod limits;
 mod loaded;
 mod metrics;
+mod queue;
+mod settings;
 mod shadow;
 mod statistics;
 #[cfg(test)]
@@ -23,16 +27,18 @@ use std::time::{Duration, Instant};
 use tidegate_lifecycle::gates::Verdict;
 use tidegate_wire::report::Window;
 use tidegate_wire::{ModelName, Reason, Version};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use books::Outbox;
 use metrics::ModelMetrics;
+use queue::{Queue, Workers};
 use shadow::Shadow;
 
 pub use ask::{Answered, Ask, InferError};
 pub use books::PRIVATE_ROWS_MIN;
 pub use loaded::{FEATURES_MAX, LoadError, LoadedModel, read_golden};
 pub use metrics::{Metrics, Refusal};
+pub use settings::{Batching, ModelConfig, ModelConfigs, ServingConfig};
 pub use statistics::{Batches, Listed, Readiness, Statistics, Timed};
 pub use turn::Turn;
 
@@ -43,8 +49,9 @@ pub struct Serving {
     lanes: RwLock<BTreeMap<String, Arc<Lane>>>,
     outbox: Arc<Outbox>,
     metrics: Arc<Metrics>,
-    /// Long runs at a time: as many as there are cores.
-    long_runs: Arc<Semaphore>,
+    config: ServingConfig,
+    models: ModelConfigs,
+    workers: Arc<Workers>,
 }
 
 struct Lane {
@@ -102,6 +109,16 @@ impl Serving {
     /// Nothing answers yet. Closed windows go to `closed_windows`, which needs room for at least two
     /// per model; while it is full, windows stay open. `boot` goes into every window.
     pub fn new(closed_windows: mpsc::Sender<Window>, boot: u64) -> Arc<Self> {
+        Self::with(ServingConfig::default(), ModelConfigs::default(), closed_windows, boot)
+    }
+
+    /// The same, as an operator wants it.
+    pub fn with(
+        config: ServingConfig,
+        models: ModelConfigs,
+        closed_windows: mpsc::Sender<Window>,
+        boot: u64,
+    ) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new());
         let outbox = Outbox {
             closed: closed_windows,
@@ -109,12 +126,14 @@ impl Serving {
             next: AtomicU64::new(0),
             metrics: Arc::clone(&metrics),
         };
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = Arc::new(Workers::new(config.workers()));
         Arc::new(Self {
             lanes: RwLock::default(),
             outbox: Arc::new(outbox),
             metrics,
-            long_runs: Arc::new(Semaphore::new(cores)),
+            config,
+            models,
+            workers,
         })
     }
 
@@ -130,11 +149,14 @@ impl Serving {
         let lane = self.lane_of(model);
         let previous = lane.active().map(|service| service.books.recent());
         let artifact = loaded.artifact.clone();
+        let queue = Queue::new(&self.config, Arc::clone(&self.workers), lane.metrics.clone());
+        let own = self.models.get(model).cloned().unwrap_or_default();
         let service = Service::new(
             loaded,
             previous.unwrap_or_default(),
             Arc::clone(&self.outbox),
             lane.metrics.clone(),
+            (queue, &own.batching),
         );
         let new = Now { active: Some(Arc::new(service)), ..Now::default() };
         // Bound to a name, so that what it was is dropped after the lock is free again.
@@ -210,9 +232,10 @@ impl Serving {
         }
     }
 
-    /// Stops answering and closes every window, whatever is in it: small ones tell only how many
+    /// Stops answering: who still waits is told so. Closes every window, whatever is in it: small ones tell only how many
     /// rows they had. When this returns all windows of answered requests are in the channel.
     pub fn shutdown(&self) {
+        self.workers.close();
         for service in self.services() {
             service.books.close_all();
         }
@@ -253,11 +276,7 @@ impl Serving {
             let (model, asked) = (lane.model.clone(), asked.chars().take(80).collect());
             return Err(Absent::Version { model, asked, active: active.clone() });
         }
-        Ok(Turn {
-            service: Arc::clone(service),
-            shadow: now.shadow.clone(),
-            long_runs: Arc::clone(&self.long_runs),
-        })
+        Ok(Turn { service: Arc::clone(service), shadow: now.shadow.clone() })
     }
 
     /// What was counted of the version that answers for `model`, since it began to.

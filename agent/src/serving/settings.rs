@@ -1,0 +1,68 @@
+//! What an operator decides about serving on one device.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tidegate_wire::ModelName;
+
+/// Bounds that hold for every model of the device.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServingConfig {
+    /// Requests that may wait for one model; more are turned away.
+    pub queue_max: usize,
+    /// Milliseconds that a request may wait if it does not say so itself; 0 is no limit.
+    pub wait_ms_max: u64,
+    /// Runs of a millisecond and longer at a time, over all models; 0 is one for each core.
+    pub long_runs_max: usize,
+}
+
+impl Default for ServingConfig {
+    /// Most callers give up after a few seconds, and 64 runs of 100 ms on two cores take three.
+    fn default() -> Self {
+        Self { queue_max: 64, wait_ms_max: 10_000, long_runs_max: 0 }
+    }
+}
+
+impl ServingConfig {
+    pub(super) fn wait_max(&self) -> Option<Duration> {
+        (self.wait_ms_max > 0).then(|| Duration::from_millis(self.wait_ms_max))
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        match self.long_runs_max {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            some => some,
+        }
+    }
+}
+
+/// What is decided for single models, by name.
+pub type ModelConfigs = BTreeMap<ModelName, ModelConfig>;
+
+/// What is decided for one model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Running the requests of several callers together.
+    pub batching: Batching,
+}
+
+/// Running the requests of several callers together. It is the device's choice, not the model's:
+/// whether it pays depends on how many callers there are at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batching {
+    /// Rows that are run together at most; 1 is off.
+    pub rows_max: usize,
+    /// Microseconds that a request waits for others while nothing runs.
+    pub wait_us: u64,
+}
+
+impl Default for Batching {
+    /// Off. With `rows_max` alone, only what arrives during a run waits for the next.
+    fn default() -> Self {
+        Self { rows_max: 1, wait_us: 0 }
+    }
+}
