@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer};
 use tidegate_wire::invitation::{InvalidTicket, Invitation};
 use tidegate_wire::{DeviceId, Labels};
 
+use crate::serving::{ModelConfigs, ServingConfig};
+
 /// Everything that an operator decides about one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +46,12 @@ pub struct Config {
     /// Downloads of models.
     #[serde(default)]
     pub downloads: DownloadsConfig,
+    /// How much waits, and runs at a time.
+    #[serde(default)]
+    pub serving: ServingConfig,
+    /// What single models need otherwise, by name.
+    #[serde(default)]
+    pub models: ModelConfigs,
 }
 
 /// The local API, by which applications on the device get answers.
@@ -223,6 +231,8 @@ impl Config {
         let misled = invited.is_some_and(|invitation| !is_https(&invitation.controller));
         let both = self.enrol_token.is_some() && self.enrol_token_file.is_some();
         let positive = "must be at least 1";
+        let second = "must be at most 1000000, a second";
+        let batching = || self.models.values().map(|model| &model.batching);
         [
             (not_https, "controller", "must be an address as in https://host:8080"),
             (misled, "enrol_token", "names a controller without an https:// address"),
@@ -234,6 +244,9 @@ impl Config {
             (reports.spool_entries_max == 0, "reports.spool_entries_max", positive),
             (reports.spool_kib_max < 256, "reports.spool_kib_max", "must be at least 256"),
             (downloads.silence_seconds_max == 0, "downloads.silence_seconds_max", positive),
+            (self.serving.long_runs_max > 64, "serving.long_runs_max", "must be 0 to 64"),
+            (batching().any(|own| own.rows_max == 0), "batching.rows_max", positive),
+            (batching().any(|own| own.wait_us > 1_000_000), "batching.wait_us", second),
         ]
         .into_iter()
         .find_map(|(wrong, key, problem)| wrong.then_some((key, problem)))
@@ -313,7 +326,7 @@ mod tests {
         let shown = parse(text).unwrap();
         let least = parse(LEAST).unwrap();
         assert_eq!((&shown.api, &shown.reports), (&least.api, &least.reports));
-        assert_eq!(shown.downloads, least.downloads);
+        assert_eq!((shown.downloads, shown.serving), (least.downloads, least.serving));
         assert_eq!((shown.worker_threads, &shown.log), (least.worker_threads, &least.log));
         let keys = [
             "device",
@@ -335,6 +348,13 @@ mod tests {
             "kib_per_second_max",
             "start_jitter_seconds_max",
             "silence_seconds_max",
+            "[serving]",
+            "queue_max",
+            "wait_ms_max",
+            "long_runs_max",
+            "[models.digits.batching]",
+            "rows_max",
+            "wait_us",
         ];
         for key in keys {
             let starts = |line: &str| line.trim_start_matches("# ").starts_with(key);
@@ -363,6 +383,9 @@ mod tests {
             ("enrol_token", format!("{LEAST}enrol_token = {:?}\n", invited("http://c:1").text())),
             ("worker_threads", format!("{LEAST}worker_threads = 0\n")),
             ("reports.window_seconds", format!("{LEAST}[reports]\nwindow_seconds = 0\n")),
+            ("serving.long_runs_max", format!("{LEAST}[serving]\nlong_runs_max = 65\n")),
+            ("batching.rows_max", format!("{LEAST}[models.m.batching]\nrows_max = 0\n")),
+            ("batching.wait_us", format!("{LEAST}[models.m.batching]\nwait_us = 1000001\n")),
             ("reports.spool_kib_max", format!("{LEAST}[reports]\nspool_kib_max = 1\n")),
             (
                 "enrol_token",

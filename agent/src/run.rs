@@ -206,7 +206,8 @@ impl LocalApi {
             tracing::error!("{error}; the local API listens on {address}");
         }
         let (sender, windows) = mpsc::channel(WINDOWS_WAITING);
-        Ok(Self { listener, address, serving: Serving::new(sender, boot), windows })
+        let serving = Serving::with(config.serving.clone(), config.models.clone(), sender, boot);
+        Ok(Self { listener, address, serving, windows })
     }
 }
 

@@ -1,5 +1,9 @@
 //! What a real model does not do on request: fail, take long, answer with NaN.
 
+mod batch;
+mod queue;
+mod slow;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -45,22 +49,26 @@ fn echo(version: &str) -> (Arc<LoadedModel>, Arc<AtomicBool>) {
         labels: vec![],
         limits: None,
     };
+    let manifest = manifest(version, vec![spec.clone()], vec![spec.clone()]);
+    let left = Arc::new(AtomicBool::new(false));
+    let engine = Echo { specs: vec![spec], left_the_thread: Arc::clone(&left) };
+    (Arc::new(LoadedModel::with_engine(Box::new(engine), manifest)), left)
+}
+
+fn manifest(version: &str, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Manifest {
     let trial = TrialPolicy { seconds_min: 0, ..TrialPolicy::default() };
-    let manifest = Manifest {
+    Manifest {
         model: "echo".parse().unwrap(),
         version: version.parse().unwrap(),
         engine: "echo".to_string(),
         task: Task::Classification,
         files: vec![],
-        inputs: vec![spec.clone()],
-        outputs: vec![spec.clone()],
+        inputs,
+        outputs,
         gates: Gates { trial, ..Gates::default() },
         window_rows: 100,
         humility: vec![],
-    };
-    let left = Arc::new(AtomicBool::new(false));
-    let engine = Echo { specs: vec![spec], left_the_thread: Arc::clone(&left) };
-    (Arc::new(LoadedModel::with_engine(Box::new(engine), manifest)), left)
+    }
 }
 
 fn row(first: f32) -> Vec<Tensor> {
@@ -230,4 +238,26 @@ fn models_are_listed_with_what_answers_and_what_comes() {
     ];
     assert_eq!(listed, expected);
     assert!(index[0].reason.contains("no version of it is installed yet"));
+}
+
+#[test]
+fn inputs_outside_their_limits_are_refused_and_counted() {
+    let (serving, model, mut windows) = on_trial();
+    let (mut limited, _) = echo("2");
+    Arc::get_mut(&mut limited).unwrap().manifest.inputs[0].limits = Some([0.0, 1.0]);
+    serving.activate(&model, limited);
+    let turn = serving.turn("echo", None).unwrap();
+    turn.infer_here(ask(1.0)).unwrap();
+    for outside in [1.5, f32::NAN] {
+        let error = turn.infer_here(ask(outside)).unwrap_err();
+        assert!(matches!(&error, InferError::Limits { input, .. } if input == "x"), "{error}");
+    }
+    let counted = serving.statistics("echo", None).unwrap();
+    assert_eq!((counted.success.count, counted.fail.count), (1, 2));
+    let text = serving.metrics().encode();
+    assert!(text.contains("refused_requests_total{model=\"echo\",kind=\"Limits\"} 2"), "{text}");
+    drop(turn);
+    serving.shutdown();
+    let last = std::iter::from_fn(|| windows.try_recv().ok()).last().unwrap();
+    assert_eq!((last.rows, last.errors), (1, 0));
 }
