@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use tidegate_wire::invitation::{InvalidTicket, Invitation};
 use tidegate_wire::{DeviceId, Labels};
 
+use crate::engine::EnginesConfig;
 use crate::serving::{ModelConfigs, ServingConfig};
 
 /// Everything that an operator decides about one agent.
@@ -52,6 +53,9 @@ pub struct Config {
     /// What single models need otherwise, by name.
     #[serde(default)]
     pub models: ModelConfigs,
+    /// Engines that need more than their model.
+    #[serde(default)]
+    pub engines: EnginesConfig,
 }
 
 /// The local API, by which applications on the device get answers.
@@ -225,7 +229,7 @@ impl Config {
     }
 
     fn problem(&self) -> Option<(&'static str, &'static str)> {
-        let Self { controller, worker_threads, reports, downloads, .. } = self;
+        let Self { controller, worker_threads, reports, downloads, engines, .. } = self;
         let not_https = controller.as_ref().is_some_and(|address| !is_https(address));
         let invited = self.enrol_token.as_ref();
         let misled = invited.is_some_and(|invitation| !is_https(&invitation.controller));
@@ -247,6 +251,7 @@ impl Config {
             (self.serving.long_runs_max > 64, "serving.long_runs_max", "must be 0 to 64"),
             (batching().any(|own| own.rows_max == 0), "batching.rows_max", positive),
             (batching().any(|own| own.wait_us > 1_000_000), "batching.wait_us", second),
+            (!(1..=64).contains(&engines.threads), "engines.threads", "must be 1 to 64"),
         ]
         .into_iter()
         .find_map(|(wrong, key, problem)| wrong.then_some((key, problem)))
@@ -327,6 +332,7 @@ mod tests {
         let least = parse(LEAST).unwrap();
         assert_eq!((&shown.api, &shown.reports), (&least.api, &least.reports));
         assert_eq!((shown.downloads, shown.serving), (least.downloads, least.serving));
+        assert_eq!(shown.engines, least.engines);
         assert_eq!((shown.worker_threads, &shown.log), (least.worker_threads, &least.log));
         let keys = [
             "device",
@@ -355,6 +361,9 @@ mod tests {
             "[models.digits.batching]",
             "rows_max",
             "wait_us",
+            "[engines]",
+            "threads",
+            "onnxruntime",
         ];
         for key in keys {
             let starts = |line: &str| line.trim_start_matches("# ").starts_with(key);
@@ -387,6 +396,7 @@ mod tests {
             ("batching.rows_max", format!("{LEAST}[models.m.batching]\nrows_max = 0\n")),
             ("batching.wait_us", format!("{LEAST}[models.m.batching]\nwait_us = 1000001\n")),
             ("reports.spool_kib_max", format!("{LEAST}[reports]\nspool_kib_max = 1\n")),
+            ("engines.threads", format!("{LEAST}[engines]\nthreads = 0\n")),
             (
                 "enrol_token",
                 format!(

@@ -36,6 +36,21 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         println!("{}: good, for device {}", arguments.config.display(), config.device);
         return Ok(());
     }
+    #[cfg(feature = "candle")]
+    bound_threads(config.engines.threads);
     tidegate_agent::log::start(&config.log)?;
     Ok(tidegate_agent::run(config)?)
+}
+
+/// candle takes its number of threads from the environment and from nowhere else; what is set there
+/// already is left.
+#[cfg(feature = "candle")]
+#[expect(unsafe_code, reason = "the environment cannot be set otherwise")]
+fn bound_threads(threads: usize) {
+    const VARIABLE: &str = "RAYON_NUM_THREADS";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: the program has one thread until `run` starts others, so nobody reads the
+        // environment meanwhile.
+        unsafe { std::env::set_var(VARIABLE, threads.to_string()) };
+    }
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::{self, Driver, Parts};
+use crate::engine;
 use crate::enrol::{self, EnrolError};
 use crate::http;
 use crate::link::Door;
@@ -117,6 +118,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 /// Those of [`run`].
 pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let mut shutdown = std::pin::pin!(shutdown);
+    engine::configure(&config.engines);
     tls::install_provider();
     let clock = Clock::start();
     let store = Store::open(&config.data_dir)?;

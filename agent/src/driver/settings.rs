@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use tidegate_device::Settings;
 use tidegate_trust::{AgentVersion, DeviceFacts, EngineFacts};
-use tidegate_wire::Labels;
 
 use crate::config::Config;
 use crate::engine;
@@ -17,7 +16,7 @@ const JUDGE_EVERY_MS: u64 = 100;
 pub fn settings(config: &Config, api: SocketAddr, instance: u64) -> Settings {
     Settings {
         device: config.device.clone(),
-        facts: device_facts(&config.labels),
+        facts: device_facts(config),
         agent: env!("CARGO_PKG_VERSION").to_string(),
         api: api.to_string(),
         instance,
@@ -30,26 +29,42 @@ pub fn settings(config: &Config, api: SocketAddr, instance: u64) -> Settings {
 }
 
 /// What this device has, for the requirements of artifacts.
-fn device_facts(labels: &Labels) -> DeviceFacts {
-    let opset_max = *engine::ONNX_OPSETS.end();
-    let engine = EngineFacts { name: engine::TRACT_ONNX.to_string(), opset_max };
+fn device_facts(config: &Config) -> DeviceFacts {
+    let fact = |name: &str| EngineFacts {
+        name: name.to_string(),
+        // Engines that read no ONNX files know no operator sets.
+        opset_max: match name {
+            engine::TRACT_ONNX | engine::ONNXRUNTIME => *engine::ONNX_OPSETS.end(),
+            _ => 0,
+        },
+    };
+    let has = |name: &&str| *name != engine::ONNXRUNTIME || config.engines.onnxruntime.is_some();
+    let engines = engine::names().into_iter().filter(has).map(fact).collect();
     let agent: AgentVersion =
         env!("CARGO_PKG_VERSION").parse().expect("the crate's version has three numbers");
-    DeviceFacts { engines: vec![engine], agent, memory_mib: memory::mib(), labels: labels.clone() }
+    let labels = config.labels.clone();
+    DeviceFacts { engines, agent, memory_mib: memory::mib(), labels }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn a_device_knows_what_it_has() {
-        let facts = device_facts(&Labels::new());
+        let text = "device = \"pi-1\"\ndata_dir = \"/d\"\n";
+        let mut config = Config::parse(text, Path::new("agent.toml")).unwrap();
+        let facts = device_facts(&config);
         assert!(facts.memory_mib > 16 && facts.memory_mib < u32::MAX);
-        assert_eq!(
-            (facts.engines[0].name.as_str(), facts.engines[0].opset_max),
-            ("tract-onnx", 18)
-        );
+        let engine = |name: &str| facts.engines.iter().find(|engine| engine.name == name);
+        assert_eq!(engine("tract-onnx").unwrap().opset_max, 18);
+        assert_eq!(engine("candle-bert").is_some(), cfg!(feature = "candle"));
+        assert!(engine("onnxruntime").is_none());
+        config.engines.onnxruntime = Some("/usr/lib/libonnxruntime.so".into());
+        let found = device_facts(&config).engines.iter().any(|fact| fact.name == "onnxruntime");
+        assert_eq!(found, cfg!(feature = "onnxruntime"));
         assert_eq!(facts.agent.to_string(), env!("CARGO_PKG_VERSION"));
     }
 }

@@ -4,8 +4,14 @@
 //! it may be called from many threads at a time. It checks nothing that the caller has checked
 //! already (names, shapes, types); what it was loaded with is what it takes.
 
+#[cfg(feature = "candle")]
+mod candle;
 mod graph;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
+mod settings;
 mod tensor;
+mod text;
 mod tract;
 
 use std::path::{Path, PathBuf};
@@ -14,11 +20,44 @@ use tidegate_wire::Reason;
 use tidegate_wire::manifest::{FileRole, Manifest};
 use tidegate_wire::tensor::TensorSpec;
 
+pub use settings::{EnginesConfig, configure};
 pub(crate) use tensor::each;
 pub use tensor::{Tensor, Values};
+pub use text::{Continuation, Ending, Prompt, Reader};
 
 /// The name of the ONNX engine in a manifest.
 pub const TRACT_ONNX: &str = "tract-onnx";
+
+/// The name of the engine for sentence encoders; it needs the feature `candle`.
+pub const CANDLE_BERT: &str = "candle-bert";
+
+/// The name of the engine for language models; it needs the feature `candle`.
+pub const CANDLE_LLAMA: &str = "candle-llama";
+
+/// The name of ONNX Runtime's engine; it needs the feature `onnxruntime`.
+pub const ONNXRUNTIME: &str = "onnxruntime";
+
+/// The engines that this build has, by their names in manifests.
+pub fn names() -> Vec<&'static str> {
+    let mut names = vec![TRACT_ONNX];
+    if cfg!(feature = "candle") {
+        names.extend([CANDLE_BERT, CANDLE_LLAMA]);
+    }
+    if cfg!(feature = "onnxruntime") {
+        names.push(ONNXRUNTIME);
+    }
+    names
+}
+
+/// The feature of this crate that a build without the engine `name` lacks; none if there is no
+/// such engine at all.
+pub fn feature_of(name: &str) -> Option<&'static str> {
+    match name {
+        CANDLE_BERT | CANDLE_LLAMA => Some("candle"),
+        ONNXRUNTIME => Some("onnxruntime"),
+        _ => None,
+    }
+}
 
 /// The ONNX operator sets that the engine is tested with by those who make it. It loads others too,
 /// with a warning, and knows what some operators mean in newer ones, but nobody vouches for it.
@@ -60,16 +99,25 @@ pub trait Engine: Send + Sync {
     /// [`EngineError::Run`] if the engine fails on these values, [`EngineError::Input`] if an
     /// input does not have the type or size of its specification.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError>;
+
+    /// Writes on from `prompt`, and hands what it writes to `read` as it comes.
+    ///
+    /// # Errors
+    /// Those of [`Engine::run`]; [`EngineError::NoText`] from an engine that does not write.
+    fn generate(
+        &self,
+        _prompt: &Prompt,
+        _read: &mut Reader<'_>,
+    ) -> Result<Continuation, EngineError> {
+        Err(EngineError::NoText)
+    }
 }
 
 /// Why a model was not loaded, or did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The manifest names an engine that this build lacks.
-    #[error(
-        "this agent has no engine {name:?}, only {TRACT_ONNX:?}: export the model for one that it \
-         has, or update the agent"
-    )]
+    #[error("this build has no engine {name:?}, only {}: {}", names().join(", "), missing(name))]
     UnknownEngine {
         /// The manifest's engine.
         name: String,
@@ -115,6 +163,28 @@ pub enum EngineError {
         /// The engine's own words.
         detail: String,
     },
+    /// The network is of another kind than those that the engine runs.
+    #[error("{} describes a network of the type {found:?}, this engine runs {known:?} only", file.display())]
+    Architecture {
+        /// The file that says so.
+        file: PathBuf,
+        /// What it says; may be empty.
+        found: String,
+        /// What it should say.
+        known: &'static str,
+    },
+    /// A shared library that the engine needs is missing, or is another.
+    #[error(
+        "the library of ONNX Runtime cannot be used: {detail}; set `engines.onnxruntime` in the \
+         agent's configuration, or ORT_DYLIB_PATH where there is none, to its path"
+    )]
+    Library {
+        /// The path, and what is wrong with it.
+        detail: String,
+    },
+    /// Text is asked of a model that gives numbers.
+    #[error("this model does not write text; ask it at .../infer")]
+    NoText,
     /// An input is not what the engine was loaded for.
     #[error("input {name:?}: {detail}")]
     Input {
@@ -135,14 +205,24 @@ impl EngineError {
     /// The reason that travels.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::UnknownEngine { .. } => Reason::Incompatible,
-            Self::UnsupportedOperator { .. } => Reason::UnsupportedOperator,
-            Self::Schema { .. } | Self::Input { .. } => Reason::SchemaMismatch,
+            Self::UnknownEngine { .. } | Self::Library { .. } => Reason::Incompatible,
+            Self::UnsupportedOperator { .. } | Self::Architecture { .. } => {
+                Reason::UnsupportedOperator
+            }
+            Self::Schema { .. } | Self::Input { .. } | Self::NoText => Reason::SchemaMismatch,
             Self::Unreadable { .. } | Self::NotOnnx { .. } | Self::Prepare { .. } => {
                 Reason::LoadFailed
             }
             Self::Run { .. } => Reason::GoldenMismatch,
         }
+    }
+}
+
+/// What to do about an engine that this build lacks.
+fn missing(name: &str) -> String {
+    match feature_of(name) {
+        Some(feature) => format!("build it with `--features {feature}`"),
+        None => "export the model for one of these, or update".to_string(),
     }
 }
 
@@ -156,6 +236,12 @@ pub fn load(folder: &Path, manifest: &Manifest) -> Result<Box<dyn Engine>, Engin
     let (inputs, outputs) = (&manifest.inputs, &manifest.outputs);
     match manifest.engine.as_str() {
         TRACT_ONNX => Ok(Box::new(tract::TractEngine::load(&model_file, inputs, outputs)?)),
+        #[cfg(feature = "candle")]
+        CANDLE_BERT => Ok(Box::new(candle::BertEngine::load(folder, inputs, outputs)?)),
+        #[cfg(feature = "candle")]
+        CANDLE_LLAMA => Ok(Box::new(candle::LlamaEngine::load(folder, inputs, outputs)?)),
+        #[cfg(feature = "onnxruntime")]
+        ONNXRUNTIME => Ok(Box::new(onnxruntime::OrtEngine::load(&model_file, inputs, outputs)?)),
         other => Err(EngineError::UnknownEngine { name: other.to_string() }),
     }
 }
