@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 target=thumbv7em-none-eabihf
 cores=(-p tidegate-wire -p tidegate-trust -p tidegate-lifecycle -p tidegate-drift -p tidegate-rollout
-  -p tidegate-disk -p tidegate-device -p tidegate-control)
+  -p tidegate-disk -p tidegate-device -p tidegate-control -p tidegate-trees)
 
 has_target() { [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; }
 

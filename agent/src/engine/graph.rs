@@ -7,6 +7,14 @@ use tract_onnx::tract_hir::infer::Factoid;
 
 use super::EngineError;
 
+/// tract's reader of ONNX, with our operators.
+pub(super) fn onnx() -> tract_onnx::Onnx {
+    let mut onnx = tract_onnx::onnx();
+    super::trees_op::register(&mut onnx);
+    super::coupling_op::register(&mut onnx);
+    onnx
+}
+
 /// Refuses a graph with an operator that `engine` lacks, by the node's name.
 pub(super) fn check_operators(
     engine: &tract_onnx::Onnx,

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "candle")]
 mod candle;
+mod coupling_op;
 mod graph;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
@@ -13,6 +14,9 @@ mod settings;
 mod tensor;
 mod text;
 mod tract;
+mod trees;
+mod trees_node;
+mod trees_op;
 
 use std::path::{Path, PathBuf};
 
@@ -20,13 +24,19 @@ use tidegate_wire::Reason;
 use tidegate_wire::manifest::{FileRole, Manifest};
 use tidegate_wire::tensor::TensorSpec;
 
+pub use coupling_op::COUPLING;
 pub use settings::{EnginesConfig, configure};
 pub(crate) use tensor::each;
 pub use tensor::{Tensor, Values};
 pub use text::{Continuation, Ending, Prompt, Reader};
+pub use trees_node::{TREE_OPERATORS, attributes_of};
+pub use trees_op::nnef_registry;
 
 /// The name of the ONNX engine in a manifest.
 pub const TRACT_ONNX: &str = "tract-onnx";
+
+/// The name of the engine of tree ensembles in a manifest.
+pub const TREES: &str = "trees";
 
 /// The name of the engine for sentence encoders; it needs the feature `candle`.
 pub const CANDLE_BERT: &str = "candle-bert";
@@ -39,7 +49,7 @@ pub const ONNXRUNTIME: &str = "onnxruntime";
 
 /// The engines that this build has, by their names in manifests.
 pub fn names() -> Vec<&'static str> {
-    let mut names = vec![TRACT_ONNX];
+    let mut names = vec![TRACT_ONNX, TREES];
     if cfg!(feature = "candle") {
         names.extend([CANDLE_BERT, CANDLE_LLAMA]);
     }
@@ -242,6 +252,7 @@ pub fn load(folder: &Path, manifest: &Manifest) -> Result<Box<dyn Engine>, Engin
         CANDLE_LLAMA => Ok(Box::new(candle::LlamaEngine::load(folder, inputs, outputs)?)),
         #[cfg(feature = "onnxruntime")]
         ONNXRUNTIME => Ok(Box::new(onnxruntime::OrtEngine::load(&model_file, inputs, outputs)?)),
+        TREES => Ok(Box::new(trees::TreesEngine::load(&model_file, inputs, outputs)?)),
         other => Err(EngineError::UnknownEngine { name: other.to_string() }),
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct TractEngine {
 
 /// The operator set of the standard domain that a file names.
 pub(super) fn opset(file: &Path) -> Result<Option<u32>, EngineError> {
-    let proto = graph::read(&tract_onnx::onnx(), file)?;
+    let proto = graph::read(&graph::onnx(), file)?;
     let mut imports = proto.opset_import.iter();
     let standard = imports.find(|import| matches!(import.domain.as_str(), "" | "ai.onnx"));
     Ok(standard.and_then(|import| u32::try_from(import.version).ok()))
@@ -67,7 +67,7 @@ impl TractEngine {
         };
         let batched = check_specs(inputs, outputs)?;
         // Shapes noted for intermediate values speak of a symbolic batch; ours is 1.
-        let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+        let onnx = graph::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
         let proto = graph::read(&onnx, file)?;
         let empty = Default::default();
         let described = proto.graph.as_ref().unwrap_or(&empty);

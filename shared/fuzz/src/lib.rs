@@ -24,6 +24,7 @@ mod record;
 mod refresh;
 mod script;
 mod texts;
+mod trees;
 
 pub use books::books;
 #[cfg(feature = "shells")]
@@ -40,6 +41,7 @@ pub use policy::policy;
 pub use record::record;
 pub use refresh::refresh;
 pub use texts::texts;
+pub use trees::trees;
 
 /// One decoder, or a few that belong together.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +66,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "journal", run: journal, seeds: journal::seeds },
     Target { name: "books", run: books, seeds: books::seeds },
     Target { name: "policy", run: policy, seeds: policy::seeds },
+    Target { name: "trees", run: trees, seeds: trees::seeds },
     #[cfg(feature = "shells")]
     Target { name: "inference", run: inference, seeds: inference::seeds },
     #[cfg(feature = "shells")]

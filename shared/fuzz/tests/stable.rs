@@ -59,7 +59,7 @@ macro_rules! targets {
 }
 
 targets! {
-    messages cose metadata refresh texts record fetch journal books policy
+    messages cose metadata refresh texts record fetch journal books policy trees
     #[cfg(feature = "shells")]
     inference
     #[cfg(feature = "shells")]
