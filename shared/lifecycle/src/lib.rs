@@ -38,6 +38,7 @@
 #![no_std]
 
 pub mod gates;
+pub mod humility;
 mod limits;
 mod machine;
 mod record;

@@ -6,7 +6,9 @@
 use std::rc::Rc;
 
 use tidegate_drift::{LatencySummary, NumericSummary, OutputSummary};
-use tidegate_lifecycle::gates::{GoldenTally, ShadowTally, TrialTally, Verdict, same_class};
+use tidegate_lifecycle::gates::{
+    Before, GoldenTally, Latencies, ShadowTally, TrialTally, Verdict, same_class,
+};
 use tidegate_wire::envelope;
 use tidegate_wire::manifest::{DriftReference, FileRole, Manifest};
 use tidegate_wire::report::Window;
@@ -155,7 +157,7 @@ pub struct Trial {
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
     outputs: OutputSummary,
-    engine_ns: u64,
+    engine: Latencies,
     rows: u64,
 }
 
@@ -168,7 +170,7 @@ struct Sketch {
     features: Vec<NumericSummary>,
     outputs: OutputSummary,
     latency: LatencySummary,
-    engine_ns: u64,
+    engine: Latencies,
 }
 
 impl Sketch {
@@ -181,7 +183,7 @@ impl Sketch {
             features: vec![NumericSummary::default(); FEATURES],
             outputs: OutputSummary::new(CLASSES),
             latency: LatencySummary::default(),
-            engine_ns: 0,
+            engine: Latencies::default(),
         }
     }
 
@@ -198,10 +200,14 @@ impl Serving {
 
     /// Begins a probation; `previous` are the figures of what answered before.
     pub fn start_trial(&mut self, now_ms: u64, previous: Option<Figures>) {
-        let before = previous.map_or((0, 0), |figures| (figures.engine_ns, figures.rows));
+        let before = previous.map(|Figures { rows, engine, .. }| Before {
+            rows,
+            humble: 0,
+            latency: engine,
+        });
         self.trial = Some(Trial {
             since_ms: now_ms,
-            tally: TrialTally { previous: before, ..TrialTally::default() },
+            tally: TrialTally { before: before.unwrap_or_default(), ..TrialTally::default() },
             outputs: OutputSummary::new(CLASSES),
             previous: previous.map(|figures| figures.outputs),
         });
@@ -209,13 +215,10 @@ impl Serving {
 
     /// The last closed window and the open one together.
     pub fn recent(&self) -> Option<Figures> {
-        let open = Figures {
-            outputs: self.open.outputs,
-            engine_ns: self.open.engine_ns,
-            rows: self.open.rows,
-        };
+        let open =
+            Figures { outputs: self.open.outputs, engine: self.open.engine, rows: self.open.rows };
         let Some(mut sum) = self.last else { return Some(open).filter(|it| it.rows > 0) };
-        sum.engine_ns += open.engine_ns;
+        sum.engine.merge(&open.engine);
         sum.rows += open.rows;
         // A sum that would overflow keeps the older half.
         let _ = sum.outputs.merge(&open.outputs);
@@ -256,7 +259,7 @@ impl Serving {
         };
         let engine_ns = self.loaded.engine_ns();
         self.open.rows += 1;
-        self.open.engine_ns += engine_ns;
+        self.open.engine.observe(engine_ns, 1);
         self.open.latency.observe((engine_ns / 1_000) as u32);
         self.open.outputs.observe(&answered);
         let mut outside = 0;
@@ -271,7 +274,7 @@ impl Serving {
             trial.tally.invalid += u32::from(answered.iter().any(|value| !value.is_finite()));
             trial.tally.values += FEATURES as u64;
             trial.tally.out_of_range += outside;
-            trial.tally.engine_ns += engine_ns;
+            trial.tally.latency.observe(engine_ns, 1);
             trial.outputs.observe(&answered);
         }
         if let Some(shadow) = shadow {
@@ -290,8 +293,8 @@ impl Serving {
             return None;
         }
         let sketch = std::mem::replace(&mut self.open, Sketch::new(unix));
-        let Sketch { outputs, engine_ns, rows, .. } = sketch;
-        self.last = Some(Figures { outputs, engine_ns, rows });
+        let Sketch { outputs, engine, rows, .. } = sketch;
+        self.last = Some(Figures { outputs, engine, rows });
         let large = rows >= PRIVATE_ROWS_MIN;
         Some(Window {
             model: self.loaded.manifest.model.clone(),
@@ -316,8 +319,12 @@ impl Serving {
     pub fn judge(&self, now_ms: u64) -> Option<(Verdict, String)> {
         let trial = self.trial.as_ref()?;
         let policy = &self.loaded.manifest.gates.trial;
-        let outputs = trial.previous.as_ref().map(|previous| (&trial.outputs, previous));
-        let verdict = trial.tally.verdict(policy, outputs, now_ms.saturating_sub(trial.since_ms));
+        let classes = |summary: &OutputSummary| summary.classes().counts().to_vec();
+        let before = trial.previous.as_ref().map(classes);
+        let new = classes(&trial.outputs);
+        let predictions = before.as_deref().map(|before| (new.as_slice(), before));
+        let elapsed_ms = now_ms.saturating_sub(trial.since_ms);
+        let verdict = trial.tally.verdict(policy, predictions, elapsed_ms);
         Some((verdict, format!("{} rows", trial.tally.samples)))
     }
 }
@@ -343,8 +350,8 @@ impl Shadow {
             Answer::Row(row) => {
                 self.tally.samples += 1;
                 self.tally.agreed += u32::from(same_class(&row, answer));
-                self.tally.candidate_ns += self.candidate.engine_ns();
-                self.tally.active_ns += active_ns;
+                self.tally.candidate.observe(self.candidate.engine_ns(), 1);
+                self.tally.active.observe(active_ns, 1);
             }
         }
     }

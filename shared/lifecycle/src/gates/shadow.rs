@@ -3,7 +3,7 @@
 use tidegate_wire::Reason;
 use tidegate_wire::policy::ShadowPolicy;
 
-use super::{Verdict, certainly_above, slower};
+use super::{Latencies, Verdict, certainly_above};
 
 /// What was counted while the candidate was in the shadow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,10 +16,12 @@ pub struct ShadowTally {
     pub errors: u32,
     /// Inputs that were not shown because the candidate was busy.
     pub dropped: u32,
-    /// Time of the candidate in the engine, nanoseconds, over all samples.
-    pub candidate_ns: u64,
+    /// Of the answers compared and the inputs failed on, those that were not live but replayed.
+    pub replayed: u32,
+    /// Time of the candidate in the engine.
+    pub candidate: Latencies,
     /// Time of the active model on the same inputs.
-    pub active_ns: u64,
+    pub active: Latencies,
 }
 
 /// Percent of shadow inputs on which a candidate may fail.
@@ -42,12 +44,10 @@ impl ShadowTally {
                 return Verdict::Failed(Reason::Disagreement);
             }
         }
-        let samples = u64::from(self.samples);
-        let times = ((self.candidate_ns, samples), (self.active_ns, samples));
-        if seen >= need && slower(times.0, times.1, policy.latency_percent_max) {
+        if seen >= need && self.candidate.is_slower(&self.active, policy.latency_percent_max) {
             return Verdict::Failed(Reason::ShadowTooSlow);
         }
-        let (agreement, _) = tidegate_drift::wilson(self.agreed.into(), samples);
+        let (agreement, _) = tidegate_drift::wilson(self.agreed.into(), self.samples.into());
         if seen >= need && agreement >= f64::from(policy.agreement_percent_min) / 100.0 {
             Verdict::Passed
         } else if elapsed_ms >= u64::from(policy.seconds_max) * 1_000 {
@@ -56,29 +56,6 @@ impl ShadowTally {
             Verdict::Pending { have, need }
         }
     }
-}
-
-/// Whether two answers name the same class: the place of the largest value. NaN names none.
-pub fn same_class(one: &[f32], two: &[f32]) -> bool {
-    let largest = |row: &[f32]| {
-        let mut best: Option<(usize, f32)> = None;
-        for (index, value) in row.iter().enumerate() {
-            if value.is_nan() {
-                return None;
-            }
-            if best.is_none_or(|(_, largest)| *value > largest) {
-                best = Some((index, *value));
-            }
-        }
-        best.map(|(index, _)| index)
-    };
-    one.len() == two.len() && largest(one).is_some() && largest(one) == largest(two)
-}
-
-/// Whether two rows of numbers are within 5 % of each other, or within 1e-3 near zero.
-pub fn same_numbers(one: &[f32], two: &[f32]) -> bool {
-    let near = |(a, b): (&f32, &f32)| libm::fabsf(a - b) <= 1e-3 + 0.05 * libm::fabsf(*a);
-    one.len() == two.len() && one.iter().zip(two).all(near)
 }
 
 #[cfg(test)]
@@ -98,14 +75,10 @@ mod tests {
     };
 
     fn tally(samples: u32, agreed: u32) -> ShadowTally {
-        let times = (u64::from(samples) * 10_000, u64::from(samples) * 10_000);
-        ShadowTally {
-            samples,
-            agreed,
-            candidate_ns: times.0,
-            active_ns: times.1,
-            ..Default::default()
-        }
+        let mut tally = ShadowTally { samples, agreed, ..Default::default() };
+        tally.candidate.observe(u64::from(samples) * 10_000, samples);
+        tally.active.observe(u64::from(samples) * 10_000, samples);
+        tally
     }
 
     #[test]
@@ -127,16 +100,11 @@ mod tests {
 
     #[test]
     fn slow_and_failing_candidates_are_seen() {
-        let slow = ShadowTally { candidate_ns: 50 * 31_000, ..tally(50, 50) };
+        let mut slow = tally(50, 50);
+        slow.candidate = Latencies::default();
+        slow.candidate.observe(50 * 40_000, 50);
         assert_eq!(slow.verdict(&POLICY, 0), Verdict::Failed(Reason::ShadowTooSlow));
         let failing = ShadowTally { errors: 5, ..tally(20, 20) };
         assert_eq!(failing.verdict(&POLICY, 0), Verdict::Failed(Reason::ShadowErrors));
-    }
-
-    #[test]
-    fn nan_agrees_with_nothing() {
-        assert!(!same_class(&[f32::NAN, 1.0], &[f32::NAN, 1.0]));
-        assert!(same_class(&[0.1, 0.9], &[0.4, 0.6]));
-        assert!(!same_numbers(&[f32::NAN], &[f32::NAN]));
     }
 }

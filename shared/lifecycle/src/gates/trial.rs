@@ -1,10 +1,10 @@
 //! The candidate answers, on probation.
 
-use tidegate_drift::{DriftConfig, OutputSummary, compare};
+use tidegate_drift::{DriftConfig, compare};
 use tidegate_wire::Reason;
 use tidegate_wire::policy::TrialPolicy;
 
-use super::{Verdict, certainly_above, slower};
+use super::{Latencies, Verdict, certainly_above};
 
 /// What was counted since the candidate began to answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,10 +19,24 @@ pub struct TrialTally {
     pub values: u64,
     /// Input values outside the range of the candidate's training data.
     pub out_of_range: u64,
-    /// Time in the engine, nanoseconds, over all samples.
-    pub engine_ns: u64,
-    /// The previous model's time in the engine and its rows.
-    pub previous: (u64, u64),
+    /// Rows that a humility rule with an action applied to.
+    pub humble: u32,
+    /// Time in the engine.
+    pub latency: Latencies,
+    /// What the previous model did before.
+    pub before: Before,
+}
+
+/// What the model before the candidate did lately. All zeros, if that is not known: then time,
+/// doubts and predictions are held against the policy alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Rows answered.
+    pub rows: u64,
+    /// Of these, those that a humility rule with an action applied to.
+    pub humble: u64,
+    /// Time in the engine.
+    pub latency: Latencies,
 }
 
 /// Rows before anything is said.
@@ -31,13 +45,13 @@ const SAMPLES_FLOOR: u32 = 10;
 impl TrialTally {
     /// The verdict after `elapsed_ms` milliseconds.
     ///
-    /// `outputs` are the candidate's and the previous model's output summaries, if both are
-    /// classifiers with the same classes. Only the predicted classes decide: a better model is
-    /// often a more confident one, so its confidence may differ from the previous model's.
+    /// `predictions` are the candidate's and the previous model's, counted per class, or for numbers
+    /// per bin of the same edges; none if they cannot be compared. Only they decide, not how sure
+    /// the models are: a better model is often a more confident one.
     pub fn verdict(
         &self,
         policy: &TrialPolicy,
-        outputs: Option<(&OutputSummary, &OutputSummary)>,
+        predictions: Option<(&[u32], &[u32])>,
         elapsed_ms: u64,
     ) -> Verdict {
         let seen = self.samples.saturating_add(self.errors);
@@ -46,17 +60,20 @@ impl TrialTally {
             if let Some(reason) = self.fault(policy, seen) {
                 return Verdict::Failed(reason);
             }
-            if let Some((new, previous)) = outputs
+            if let Some((new, previous)) = predictions
                 && predictions_drifted(new, previous)
             {
                 return Verdict::Failed(Reason::PredictionDrift);
             }
         }
+        let (latency, before) = (&self.latency, &self.before.latency);
+        if latency.is_certainly_slower(before, policy.latency_percent_max) {
+            return Verdict::Failed(Reason::Latency);
+        }
         if have < need || elapsed_ms < u64::from(policy.seconds_min) * 1_000 {
             return Verdict::Pending { have, need };
         }
-        let new = (self.engine_ns, self.samples.into());
-        if slower(new, self.previous, policy.latency_percent_max) {
+        if latency.is_slower(before, policy.latency_percent_max) {
             return Verdict::Failed(Reason::Latency);
         }
         Verdict::Passed
@@ -73,13 +90,22 @@ impl TrialTally {
         // The values of a row depend on each other: count rows' worth of them, not values.
         let per_row = self.values / u64::from(self.samples.max(1));
         let rows_outside = self.out_of_range / per_row.max(1);
-        certainly_above(rows_outside, seen.into(), policy.out_of_range_percent_max)
-            .then_some(Reason::OutOfRange)
+        if certainly_above(rows_outside, seen.into(), policy.out_of_range_percent_max) {
+            return Some(Reason::OutOfRange);
+        }
+        certainly_above(self.humble.into(), seen.into(), self.humble_percent_max(policy))
+            .then_some(Reason::Humility)
+    }
+
+    /// If the previous model doubted as many of its answers, then going back does not help.
+    fn humble_percent_max(&self, policy: &TrialPolicy) -> u8 {
+        let Before { humble, rows, .. } = self.before;
+        let share = humble.saturating_mul(100).div_ceil(rows.max(1)).min(100);
+        policy.humble_percent_max.max(share as u8)
     }
 }
 
-fn predictions_drifted(new: &OutputSummary, previous: &OutputSummary) -> bool {
-    let (new, previous) = (new.classes().counts(), previous.classes().counts());
+fn predictions_drifted(new: &[u32], previous: &[u32]) -> bool {
     let verdict =
         (new.len() == previous.len()).then(|| compare(new, previous, 1, &DriftConfig::default()));
     matches!(verdict, Some(tidegate_drift::Verdict::Alarm { .. }))
@@ -98,49 +124,59 @@ mod tests {
         attempts_max: 3,
         humble_percent_max: 50,
     };
-    const HEALTHY: TrialTally = TrialTally {
-        samples: 100,
-        errors: 0,
-        invalid: 0,
-        values: 6_400,
-        out_of_range: 0,
-        engine_ns: 1_000_000,
-        previous: (1_000_000, 100),
-    };
+
+    fn latency(row_ns: u64) -> Latencies {
+        let mut latency = Latencies::default();
+        latency.observe(row_ns * 100, 100);
+        latency
+    }
+
+    fn healthy() -> TrialTally {
+        TrialTally {
+            samples: 100,
+            values: 6_400,
+            latency: latency(10_000),
+            before: Before { rows: 100, humble: 0, latency: latency(10_000) },
+            ..TrialTally::default()
+        }
+    }
 
     #[test]
     fn time_and_samples_are_both_needed() {
-        assert_eq!(HEALTHY.verdict(&POLICY, None, 10_000), Verdict::Passed);
+        assert_eq!(healthy().verdict(&POLICY, None, 10_000), Verdict::Passed);
         let pending = Verdict::Pending { have: 100, need: 100 };
-        assert_eq!(HEALTHY.verdict(&POLICY, None, 9_999), pending);
-        let few = TrialTally { samples: 99, ..HEALTHY };
+        assert_eq!(healthy().verdict(&POLICY, None, 9_999), pending);
+        let few = TrialTally { samples: 99, ..healthy() };
         assert_eq!(few.verdict(&POLICY, None, 99_999), Verdict::Pending { have: 99, need: 100 });
     }
 
     #[test]
-    fn each_fault_has_its_reason() {
+    fn each_fault_has_its_reason_before_the_window_ends() {
         let faults = [
-            (TrialTally { errors: 9, ..HEALTHY }, Reason::ErrorRate),
-            (TrialTally { invalid: 9, ..HEALTHY }, Reason::InvalidOutput),
-            (TrialTally { out_of_range: 1_600, ..HEALTHY }, Reason::OutOfRange),
-            (TrialTally { engine_ns: 3_100_000, ..HEALTHY }, Reason::Latency),
+            (TrialTally { errors: 9, ..healthy() }, Reason::ErrorRate),
+            (TrialTally { invalid: 9, ..healthy() }, Reason::InvalidOutput),
+            (TrialTally { out_of_range: 1_600, ..healthy() }, Reason::OutOfRange),
+            (TrialTally { latency: latency(45_000), ..healthy() }, Reason::Latency),
+            (TrialTally { humble: 65, ..healthy() }, Reason::Humility),
         ];
         for (tally, reason) in faults {
-            assert_eq!(tally.verdict(&POLICY, None, 10_000), Verdict::Failed(reason));
+            assert_eq!(tally.verdict(&POLICY, None, 0), Verdict::Failed(reason));
         }
     }
 
     #[test]
+    fn doubts_that_the_previous_model_had_too_are_the_worlds() {
+        let humble = TrialTally { humble: 65, ..healthy() };
+        let before = Before { humble: 60, ..humble.before };
+        assert_eq!(TrialTally { before, ..humble }.verdict(&POLICY, None, 10_000), Verdict::Passed);
+    }
+
+    #[test]
     fn drifted_predictions_fail_before_the_window_ends() {
-        let (mut new, mut previous) = (OutputSummary::new(3), OutputSummary::new(3));
-        for row in 0..300 {
-            previous
-                .observe([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]][row % 3].as_slice());
-            new.observe(&[0.9, 0.1, 0.0]);
-        }
-        let verdict = HEALTHY.verdict(&POLICY, Some((&new, &previous)), 0);
+        let (new, previous) = ([300, 0, 0], [100, 100, 100]);
+        let verdict = healthy().verdict(&POLICY, Some((&new, &previous)), 0);
         assert_eq!(verdict, Verdict::Failed(Reason::PredictionDrift));
-        let same = HEALTHY.verdict(&POLICY, Some((&previous, &previous)), 10_000);
+        let same = healthy().verdict(&POLICY, Some((&previous, &previous)), 10_000);
         assert_eq!(same, Verdict::Passed);
     }
 }
