@@ -27,6 +27,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod death;
 pub mod disk;
 pub mod driver;
 pub mod engine;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::death;
 use crate::driver::{self, Driver, Parts};
 use crate::engine;
 use crate::enrol::{self, EnrolError};
@@ -123,6 +124,8 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
     let clock = Clock::start();
     let store = Store::open(&config.data_dir)?;
     let boot = store.count_boot(clock.unix());
+    // Before any model is loaded: from here on a death is charged to what is.
+    let death = death::last(store.disk(), death::Kills::now());
     let instance = getrandom::u64().map_err(|error| RunError::System(error.to_string()))?;
     let api = LocalApi::bind(&config, &store, boot).await?;
     tracing::info!("device {}: the local API listens on http://{}", config.device, api.address);
@@ -177,6 +180,7 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
         floor,
         api: api.address,
         instance,
+        death,
     };
     let mut driver = Driver::recover(&config, parts).await;
     let server = server.start();

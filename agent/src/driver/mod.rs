@@ -14,7 +14,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_device::{Device, Effects, Input, Moment};
+use tidegate_device::{Device, Effects, Input, Moment, Settings};
+use tidegate_lifecycle::Death;
 use tidegate_trust::Trusted;
 use tidegate_wire::report::Window;
 use tokio::sync::mpsc;
@@ -63,6 +64,8 @@ pub struct Parts {
     pub api: SocketAddr,
     /// Random, drawn at the start.
     pub instance: u64,
+    /// How the last start ended.
+    pub death: Death,
 }
 
 /// The device, and what its decisions are carried out with.
@@ -102,6 +105,7 @@ impl Driver {
         };
         let clock = Clock::start();
         let settings = settings(config, parts.api, parts.instance);
+        let settings = Settings { death: parts.death, ..settings };
         let disk = store.disk().clone();
         let (device, effects) = Device::recover(settings, disk, backlog, trusted, moment(clock));
         let mut driver = Self {

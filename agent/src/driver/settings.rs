@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use tidegate_device::Settings;
+use tidegate_lifecycle::Death;
 use tidegate_trust::{AgentVersion, DeviceFacts, EngineFacts};
 
 use crate::config::Config;
@@ -25,6 +26,7 @@ pub fn settings(config: &Config, api: SocketAddr, instance: u64) -> Settings {
         heartbeat_ms: config.reports.heartbeat_seconds.saturating_mul(1_000),
         judge_every_ms: JUDGE_EVERY_MS,
         jitter_ms_max: config.downloads.start_jitter_seconds_max.saturating_mul(1_000),
+        death: Death::Unknown,
     }
 }
 

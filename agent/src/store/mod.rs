@@ -5,6 +5,7 @@
 //!   lock                       one agent per folder
 //!   identity                   key and enrolment, readable by the owner only
 //!   boot                       how often the agent has started
+//!   oom-kills                  what the kernel had killed by the last start
 //!   api-address                where the local API listens
 //!   trust/{root,…,targets}     signed metadata
 //!   directives/<model>         the newest signed directive

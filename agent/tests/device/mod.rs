@@ -15,6 +15,7 @@ use tidegate_agent::store::{Backlog, Store};
 use tidegate_agent::tls::TimeFloor;
 use tidegate_agent::upstream::Upstream;
 use tidegate_device::spool::{Sender, SpoolLimits};
+use tidegate_lifecycle::Death;
 use tidegate_trust::Trusted;
 use tidegate_wire::policy::{Gates, ShadowPolicy, TrialPolicy};
 use tidegate_wire::report::{Ack, Body, Report, Status, Transition};
@@ -66,6 +67,11 @@ pub struct Device {
 
 impl Device {
     pub async fn start(fleet: &Fleet, folder: &Path) -> Self {
+        Self::start_after(Death::Unknown, fleet, folder).await
+    }
+
+    /// As after a start that ended so.
+    pub async fn start_after(death: Death, fleet: &Fleet, folder: &Path) -> Self {
         let config = config(fleet, folder);
         let store = Store::open(folder).unwrap();
         let floor = TimeFloor::default();
@@ -94,6 +100,7 @@ impl Device {
             floor,
             api: "127.0.0.1:1".parse().unwrap(),
             instance: 1,
+            death,
         };
         let mut driver = Driver::recover(&config, parts).await;
         let (stop, stopped) = oneshot::channel();

@@ -3,6 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use tidegate_lifecycle::Death;
 use tidegate_trust::DeviceFacts;
 use tidegate_wire::DeviceId;
 use tidegate_wire::report::Status;
@@ -38,6 +39,8 @@ pub struct Settings {
     /// The most milliseconds that the first byte of an artifact may be waited for, so that the
     /// devices of one site do not choke its uplink.
     pub jitter_ms_max: u64,
+    /// How the agent's last start ended, as far as the system tells.
+    pub death: Death,
 }
 
 impl Settings {

@@ -44,7 +44,7 @@ mod machine;
 mod record;
 
 pub use limits::{Limits, REVOCATIONS_MAX};
-pub use machine::{Announcement, Assignment, Effect, Effects, Event, Machine};
+pub use machine::{Announcement, Assignment, Death, Effect, Effects, Event, Machine};
 pub use record::{
     Candidate, DamagedRecord, Origin, Outcome, RECORD_LEN, Record, Rejection, Slot, SlotId, Stage,
     Stop, newest,

@@ -99,7 +99,8 @@ impl Model {
         }
         let limits = limits(&ctx.trusted, &name, record.as_ref());
         let detail = record.as_ref().map(|it| revocations(&ctx.trusted, it)).unwrap_or_default();
-        let (machine, effects) = Machine::recover(record, &limits);
+        let death = ctx.settings.death;
+        let (machine, effects) = Machine::recover_after(death, record, &limits);
         let model = Self {
             name,
             machine,

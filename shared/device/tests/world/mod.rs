@@ -198,6 +198,7 @@ pub fn settings() -> Settings {
         heartbeat_ms: 60_000,
         judge_every_ms: 100,
         jitter_ms_max: 30_000,
+        death: Default::default(),
     }
 }
 

@@ -2,6 +2,26 @@
 
 use super::*;
 
+/// How the agent's last start ended, if it was not asked to stop. Whatever it was, it has used up
+/// an attempt of a candidate that was loaded; only the reason that is told differs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Death {
+    /// It crashed, was killed, or lost its power.
+    #[default]
+    Unknown,
+    /// The system ended it for want of memory.
+    OutOfMemory,
+}
+
+impl Death {
+    fn reason(self) -> Reason {
+        match self {
+            Self::Unknown => Reason::CrashLoop,
+            Self::OutOfMemory => Reason::OutOfMemory,
+        }
+    }
+}
+
 impl Machine {
     /// The machine after a start of the agent, and what to do first.
     ///
@@ -10,6 +30,11 @@ impl Machine {
     /// up before it is loaded again. `limits` is what the stored metadata forbids: power may have
     /// gone between its writing and the record's, and what it revokes is not loaded either.
     pub fn recover(record: Option<Record>, limits: &Limits) -> (Self, Effects) {
+        Self::recover_after(Death::Unknown, record, limits)
+    }
+
+    /// The same, when it is known how the last start ended.
+    pub fn recover_after(death: Death, record: Option<Record>, limits: &Limits) -> (Self, Effects) {
         let mut machine = Self { record: record.unwrap_or_default(), phase: Phase::Idle };
         let mut effects = Effects::new();
         let taken = machine.forbid(limits);
@@ -23,7 +48,9 @@ impl Machine {
                 machine.resume_active(stop, &mut effects);
                 machine.resume_fetch(candidate, &mut effects);
             }
-            Some(candidate) => machine.resume_loaded(candidate, stop, &mut effects),
+            Some(candidate) => {
+                machine.resume_loaded(candidate, stop, death.reason(), &mut effects);
+            }
         }
         machine.tell(&taken, &mut effects);
         (machine, effects)
@@ -48,7 +75,13 @@ impl Machine {
         }
     }
 
-    fn resume_loaded(&mut self, candidate: Candidate, stop: Stop, effects: &mut Effects) {
+    fn resume_loaded(
+        &mut self,
+        candidate: Candidate,
+        stop: Stop,
+        reason: Reason,
+        effects: &mut Effects,
+    ) {
         let used_up = match stop {
             Stop::Clean => 0,
             Stop::Unclean => 1,
@@ -59,7 +92,7 @@ impl Machine {
         self.record.candidate = Some(candidate);
         let given_up = attempts >= attempts_max;
         match (candidate.stage, given_up) {
-            (Stage::Trial { .. }, true) => self.go_back(Reason::CrashLoop, effects),
+            (Stage::Trial { .. }, true) => self.go_back(reason, effects),
             (Stage::Trial { .. }, false) => {
                 self.phase = Phase::Trial;
                 self.persist(effects);
@@ -67,7 +100,7 @@ impl Machine {
                 push(effects, Effect::StartTrial);
             }
             (_, true) => {
-                self.reject(Reason::CrashLoop, effects);
+                self.reject(reason, effects);
                 self.resume_active(Stop::Unclean, effects);
             }
             (_, false) => {

@@ -11,6 +11,8 @@ use tidegate_wire::{Digest, Generation, Reason, State};
 use crate::limits::Limits;
 use crate::record::{Candidate, Origin, Outcome, Record, Slot, SlotId, Stage, Stop};
 
+pub use boot::Death;
+
 /// What a directive, and the trust in what it names, mean for this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Assignment {

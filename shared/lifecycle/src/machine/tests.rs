@@ -91,6 +91,15 @@ fn a_trial_that_was_never_committed_is_given_up_after_its_attempts() {
 }
 
 #[test]
+fn a_candidate_that_takes_all_memory_is_given_up_for_that() {
+    let (first, _) = restarted(&on_trial());
+    let (second, _) = restarted(&first);
+    let record = Some(Record::from_bytes(&second.record().to_bytes()).unwrap());
+    let (third, _) = Machine::recover_after(Death::OutOfMemory, record, &Limits::NONE);
+    assert_eq!((third.state(), third.reason()), (State::Reverted, Some(Reason::OutOfMemory)));
+}
+
+#[test]
 fn a_crash_in_the_self_test_counts_too() {
     let mut machine = first_install();
     for event in [directed(2, 2), Event::FetchFinished, VERIFIED] {

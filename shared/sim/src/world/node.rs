@@ -240,6 +240,7 @@ impl Node {
             heartbeat_ms: u64::from(heartbeat_hours) * 3_600_000,
             judge_every_ms: JUDGE_EVERY_MS,
             jitter_ms_max: JITTER_MS_MAX,
+            death: Default::default(),
         }
     }
 
