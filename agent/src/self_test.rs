@@ -104,13 +104,15 @@ fn figures(loaded: &LoadedModel, tally: &GoldenTally) -> String {
     let policy = &loaded.manifest.gates.self_test;
     format!(
         "{} of {} golden rows within tolerance (atol {:e}, rtol {:e}), {} with the same largest \
-         output, worst deviation {:.2e}",
+         output, worst deviation {:.2e}; loaded in {} ms with {} MiB",
         tally.rows - tally.outside,
         tally.rows,
         policy.atol,
         policy.rtol,
         tally.same_class,
-        tally.worst
+        tally.worst,
+        loaded.load_ms,
+        loaded.rss_mib
     )
 }
 

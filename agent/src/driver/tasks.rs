@@ -120,9 +120,40 @@ fn load_and_test(
         let text = "the artifact has no golden set; add one to the bundle and push it again";
         fault(Reason::GoldenMismatch, text)
     })?;
-    let loaded = LoadedModel::load(&folder, artifact, manifest).map_err(unusable)?;
-    let outcome = self_test(&loaded, &golden);
-    Ok((Arc::new(loaded), outcome))
+    let tries = manifest.gates.self_test.tries;
+    up_to(tries, || {
+        let (artifact, manifest) = (artifact.clone(), manifest.clone());
+        let loaded = LoadedModel::load(&folder, artifact, manifest).map_err(unusable)?;
+        let outcome = self_test(&loaded, &golden);
+        match outcome.verdict {
+            Err(reason) if may_pass(reason) => Err(Fault { reason, detail: outcome.detail }),
+            _ => Ok((Arc::new(loaded), outcome)),
+        }
+    })
+}
+
+/// Does something until it works, its fault is one that comes again, or it was tried `tries` times.
+fn up_to<T>(tries: u8, mut attempt: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    let mut tried = 1;
+    loop {
+        match attempt() {
+            Err(Fault { reason, detail }) if may_pass(reason) => {
+                if tried >= tries {
+                    return Err(fault(reason, format!("{detail} (tried {tried} times)")));
+                }
+                tracing::warn!("{detail}; it is tried again, {tried} of {tries}");
+                tried += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Whether a fault of loading may be the device's passing one: time, memory, disk, engine. The rest
+/// is in the artifact's bytes, which stay the same.
+fn may_pass(reason: Reason) -> bool {
+    use Reason::{LoadFailed, LoadTooSlow, StorageFailed, TooMuchMemory};
+    matches!(reason, LoadTooSlow | TooMuchMemory | LoadFailed | StorageFailed)
 }
 
 /// Loads a model that has proved itself before, checking every byte first. Blocking work is done
@@ -176,4 +207,31 @@ fn unusable(error: LoadError) -> Fault {
 
 fn broke_off(error: &tokio::task::JoinError) -> String {
     format!("the engine broke off: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tries(faults: &[Reason]) -> (usize, Result<(), Reason>) {
+        let mut count = 0;
+        let outcome = up_to(3, || {
+            count += 1;
+            let reason = faults.get(count - 1);
+            reason.map_or(Ok(()), |reason| Err(fault(*reason, "a fault")))
+        });
+        (count, outcome.map_err(|fault| fault.reason))
+    }
+
+    #[test]
+    fn loading_is_tried_three_times_and_wrong_answers_once() {
+        use Reason::{GoldenMismatch, LoadTooSlow, TooMuchMemory, UnsupportedOperator};
+        assert_eq!(tries(&[]), (1, Ok(())));
+        assert_eq!(tries(&[LoadTooSlow, TooMuchMemory]), (3, Ok(())));
+        assert_eq!(tries(&[LoadTooSlow; 9]), (3, Err(LoadTooSlow)));
+        assert_eq!(tries(&[GoldenMismatch]), (1, Err(GoldenMismatch)));
+        assert_eq!(tries(&[LoadTooSlow, UnsupportedOperator]), (2, Err(UnsupportedOperator)));
+        let error = up_to(0, || Err::<(), _>(fault(TooMuchMemory, "loading took 9 MiB")));
+        assert_eq!(error.unwrap_err().detail, "loading took 9 MiB (tried 1 times)");
+    }
 }
