@@ -13,6 +13,7 @@ mod body;
 mod coding;
 mod describe;
 mod error;
+mod feedback;
 mod infer;
 mod repository;
 mod request;
@@ -92,6 +93,7 @@ pub fn router(serving: Arc<Serving>, facts: Facts) -> Router {
         .route("/v2/health/live", get(describe::live))
         .route("/v2/health/ready", get(describe::ready))
         .route("/v2/models/stats", get(repository::all_statistics))
+        .route("/v2/models/{model}/feedback", post(feedback::feedback))
         .route("/v2/repository/index", post(repository::index))
         .route("/v2/repository/models/{model}/load", post(repository::refuse_loading))
         .route("/v2/repository/models/{model}/unload", post(repository::refuse_loading))

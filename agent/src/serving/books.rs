@@ -5,13 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_drift::{LatencySummary, NumericSummary, OutputSummary, ROWS_MAX};
-use tidegate_lifecycle::gates::TrialTally;
+use tidegate_lifecycle::gates::{Before, Latencies, TrialTally};
+use tidegate_wire::manifest::Task;
 use tidegate_wire::report::Window;
 use tokio::sync::mpsc;
 
 use super::clock;
+use super::feedback::Memory;
+use super::humility::Judged;
 use super::loaded::LoadedModel;
 use super::metrics::{Metrics, ModelMetrics};
+use super::numbers::{Numbers, Sorted};
 use crate::engine::{Tensor, Values};
 
 /// Rows that a window needs before its sketches leave the device: fewer would say what single
@@ -33,14 +37,16 @@ pub(super) struct Observation<'a> {
     pub(super) rows: usize,
     pub(super) wall: Duration,
     pub(super) cpu_ns: u64,
+    pub(super) humility: Option<&'a Judged>,
 }
 
 /// Recent figures of a model, against which its successor's trial is held.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Figures {
     pub(super) outputs: Option<OutputSummary>,
-    pub(super) cpu_ns: u64,
-    pub(super) rows: u64,
+    pub(super) before: Before,
+    /// What a model that answers with numbers answered last.
+    pub(super) numbers: Numbers,
 }
 
 /// One active model's books. One lock, taken once per request for some hundred nanoseconds after
@@ -49,12 +55,14 @@ pub(super) struct Books {
     loaded: Arc<LoadedModel>,
     outbox: Arc<Outbox>,
     metrics: ModelMetrics,
+    memory: Arc<Memory>,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     open: Sketch,
     last: Figures,
+    numbers: Numbers,
     trial: Option<TrialBook>,
 }
 
@@ -67,14 +75,27 @@ struct Sketch {
     features: Vec<NumericSummary>,
     outputs: Option<OutputSummary>,
     latency: LatencySummary,
-    cpu_ns: u64,
+    engine: Latencies,
+    bad_inputs: u64,
+    /// Rows that a rule with an action applied to.
+    humble: u64,
+    /// Rows that each rule applied to, in the manifest's order.
+    humility: Vec<u64>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct TrialBook {
     pub(super) started: Instant,
     pub(super) tally: TrialTally,
-    pub(super) outputs: Option<OutputSummary>,
+    predictions: Predictions,
+}
+
+/// The candidate's and its predecessor's predictions, if they can be compared.
+#[derive(Clone)]
+enum Predictions {
+    None,
+    Classes { new: OutputSummary, before: OutputSummary },
+    Numbers(Sorted),
 }
 
 impl Books {
@@ -82,10 +103,12 @@ impl Books {
         loaded: Arc<LoadedModel>,
         outbox: Arc<Outbox>,
         metrics: ModelMetrics,
+        memory: Arc<Memory>,
     ) -> Self {
         let open = Sketch::new(&loaded);
-        let inner = Inner { open, last: Figures::default(), trial: None };
-        Self { loaded, outbox, metrics, inner: Mutex::new(inner) }
+        let (last, numbers) = (Figures::default(), Numbers::default());
+        let inner = Inner { open, last, numbers, trial: None };
+        Self { loaded, outbox, metrics, memory, inner: Mutex::new(inner) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -97,14 +120,29 @@ impl Books {
         self.metrics.inferences.inc_by(seen.rows as u64);
         self.metrics.latency.observe(seen.wall.as_secs_f64());
         let invalid = invalid_rows(seen.outputs, seen.rows);
+        if let Some(judged) = seen.humility {
+            let rules = self.loaded.manifest.humility.iter().zip(judged.hits());
+            for (rule, hits) in rules.filter(|(_, hits)| **hits > 0) {
+                self.outbox.metrics.humility(&self.loaded.manifest.model, &rule.name, *hits);
+            }
+        }
         let now = clock::unix_seconds();
         let mut inner = self.inner();
-        let Inner { open, trial, .. } = &mut *inner;
+        let Inner { open, trial, numbers, .. } = &mut *inner;
         let (values, out_of_range) = open.observe(&self.loaded, seen, now);
+        if self.loaded.manifest.task == Task::Regression {
+            numbers.observe(seen.outputs.first());
+        }
         if let Some(trial) = trial {
             trial.observe(seen, invalid, values, out_of_range);
         }
         self.close_if_full(&mut inner);
+    }
+
+    /// Counts a request that does not fit the model's inputs. It goes with the next window, which
+    /// it neither opens nor fills: nonsense alone is not worth a report.
+    pub(super) fn observe_bad_input(&self) {
+        self.inner().open.bad_inputs += 1;
     }
 
     /// Counts a request on which the engine failed.
@@ -150,16 +188,20 @@ impl Books {
         let sketch = std::mem::replace(&mut inner.open, Sketch::new(&self.loaded));
         inner.last = sketch.figures();
         let number = self.outbox.next.fetch_add(1, Ordering::Relaxed);
-        permit.send(sketch.into_window(&self.loaded, self.outbox.boot, number));
+        let mut window = sketch.into_window(&self.loaded, self.outbox.boot, number);
+        window.feedback = self.memory.take(&self.loaded.artifact.digest);
+        permit.send(window);
         self.metrics.windows.inc();
     }
 
     /// The last closed window and the open one together.
     pub(super) fn recent(&self) -> Figures {
         let inner = self.inner();
-        let (mut sum, open) = (inner.last, inner.open.figures());
-        sum.cpu_ns = sum.cpu_ns.saturating_add(open.cpu_ns);
-        sum.rows += open.rows;
+        let (mut sum, open) = (inner.last.clone(), inner.open.figures());
+        sum.before.rows = sum.before.rows.saturating_add(open.before.rows);
+        sum.before.humble = sum.before.humble.saturating_add(open.before.humble);
+        sum.before.latency.merge(&open.before.latency);
+        sum.numbers = inner.numbers.clone();
         match (&mut sum.outputs, open.outputs) {
             // A sum that would overflow keeps the older half, which is plenty.
             (Some(sum), Some(open)) => drop(sum.merge(&open)),
@@ -169,14 +211,18 @@ impl Books {
     }
 
     pub(super) fn start_trial(&self, previous: &Figures) {
-        let outputs = self.loaded.classes().map(OutputSummary::new);
-        let previous = (previous.cpu_ns, previous.rows);
-        let tally = TrialTally { previous, ..TrialTally::default() };
-        self.inner().trial = Some(TrialBook { started: Instant::now(), tally, outputs });
+        let predictions = match (self.loaded.classes(), previous.outputs) {
+            (Some(classes), Some(before)) => {
+                Predictions::Classes { new: OutputSummary::new(classes), before }
+            }
+            _ => previous.numbers.sorted().map_or(Predictions::None, Predictions::Numbers),
+        };
+        let tally = TrialTally { before: previous.before, ..TrialTally::default() };
+        self.inner().trial = Some(TrialBook { started: Instant::now(), tally, predictions });
     }
 
     pub(super) fn trial(&self) -> Option<TrialBook> {
-        self.inner().trial
+        self.inner().trial.clone()
     }
 }
 
@@ -199,9 +245,24 @@ impl TrialBook {
         tally.invalid = tally.invalid.saturating_add(invalid);
         tally.values = tally.values.saturating_add(values);
         tally.out_of_range = tally.out_of_range.saturating_add(out_of_range);
-        tally.engine_ns = tally.engine_ns.saturating_add(seen.cpu_ns);
-        if let Some(outputs) = &mut self.outputs {
-            observe_outputs(outputs, seen);
+        let humble = seen.humility.map_or(0, Judged::humble);
+        tally.humble = tally.humble.saturating_add(humble);
+        tally.latency.observe(seen.cpu_ns, rows);
+        match &mut self.predictions {
+            Predictions::None => {}
+            Predictions::Classes { new, .. } => observe_outputs(new, seen),
+            Predictions::Numbers(numbers) => numbers.observe(seen.outputs.first()),
+        }
+    }
+
+    /// The candidate's and its predecessor's predictions per class or bin.
+    pub(super) fn predictions(&self) -> Option<(&[u32], &[u32])> {
+        match &self.predictions {
+            Predictions::None => None,
+            Predictions::Classes { new, before } => {
+                Some((new.classes().counts(), before.classes().counts()))
+            }
+            Predictions::Numbers(numbers) => Some(numbers.counts()),
         }
     }
 }
@@ -218,7 +279,10 @@ impl Sketch {
             features: vec![NumericSummary::default(); features],
             outputs: loaded.classes().map(OutputSummary::new),
             latency: LatencySummary::default(),
-            cpu_ns: 0,
+            engine: Latencies::default(),
+            bad_inputs: 0,
+            humble: 0,
+            humility: vec![0; loaded.manifest.humility.len()],
         }
     }
 
@@ -238,7 +302,11 @@ impl Sketch {
     fn observe(&mut self, loaded: &LoadedModel, seen: &Observation<'_>, now: u64) -> (u64, u64) {
         self.touch(now);
         self.rows += seen.rows as u64;
-        self.cpu_ns = self.cpu_ns.saturating_add(seen.cpu_ns);
+        self.engine.observe(seen.cpu_ns, u32::try_from(seen.rows).unwrap_or(u32::MAX));
+        if let Some(judged) = seen.humility {
+            self.humble += u64::from(judged.humble());
+            self.humility.iter_mut().zip(judged.hits()).for_each(|(sum, hit)| *sum += hit);
+        }
         let row_us = seen.wall.as_micros() / seen.rows.max(1) as u128;
         let row_us = u32::try_from(row_us).unwrap_or(u32::MAX);
         (0..seen.rows).for_each(|_| self.latency.observe(row_us));
@@ -264,12 +332,15 @@ impl Sketch {
     }
 
     fn figures(&self) -> Figures {
-        Figures { outputs: self.outputs, cpu_ns: self.cpu_ns, rows: self.rows }
+        let before = Before { rows: self.rows, humble: self.humble, latency: self.engine };
+        Figures { outputs: self.outputs, before, numbers: Numbers::default() }
     }
 
     fn into_window(self, loaded: &LoadedModel, boot: u64, window: u64) -> Window {
         let large = self.rows >= PRIVATE_ROWS_MIN;
         let reference = loaded.reference().map(|reference| reference.digest);
+        let rules = loaded.manifest.humility.iter().map(|rule| rule.name.clone());
+        let humility = rules.zip(self.humility).filter(|(_, rows)| *rows > 0).collect();
         Window {
             model: loaded.manifest.model.clone(),
             artifact: loaded.artifact.clone(),
@@ -283,8 +354,8 @@ impl Sketch {
             features: if large { self.features } else { Vec::new() },
             outputs: self.outputs.filter(|_| large),
             latency: self.latency,
-            bad_inputs: 0,
-            humility: Default::default(),
+            bad_inputs: self.bad_inputs,
+            humility,
             feedback: None,
         }
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tidegate_wire::humility;
 use tidegate_wire::manifest::{DriftReference, FileRole, Manifest, Task};
 use tidegate_wire::policy::SelfTestPolicy;
 use tidegate_wire::tensor::GoldenSet;
@@ -32,6 +33,8 @@ pub struct LoadedModel {
     pub(crate) engine: Box<dyn Engine>,
     reference: Option<Reference>,
     row_ns: AtomicU64,
+    /// Where its files lie.
+    slot_dir: Option<PathBuf>,
 }
 
 /// What live inputs are binned by.
@@ -72,6 +75,12 @@ pub enum LoadError {
         /// Which figures differ.
         detail: String,
     },
+    /// A rule cannot be followed by this model.
+    #[error("{detail}; mend the rule in model.toml and push it again")]
+    Humility {
+        /// Which rule, and what is wrong with it.
+        detail: String,
+    },
     /// It took too long.
     #[error("loading took {took_ms} ms, {max_ms} ms are allowed (self_test.load_ms_max)")]
     TooSlow {
@@ -97,7 +106,7 @@ impl LoadError {
             Self::Engine(error) => error.reason(),
             Self::Unreadable { .. } => Reason::StorageFailed,
             Self::Malformed { source, .. } => source.reason(),
-            Self::ForeignReference { .. } => Reason::SchemaMismatch,
+            Self::ForeignReference { .. } | Self::Humility { .. } => Reason::SchemaMismatch,
             Self::TooSlow { .. } => Reason::LoadTooSlow,
             Self::TooMuchMemory { .. } => Reason::TooMuchMemory,
         }
@@ -131,6 +140,7 @@ impl LoadedModel {
         artifact: ArtifactRef,
         manifest: Manifest,
     ) -> Result<Self, LoadError> {
+        check_rules(&manifest)?;
         let (begun, before) = (Instant::now(), clock::resident_bytes());
         let engine = engine::load(slot_dir, &manifest)?;
         let reference = read_reference(slot_dir, &manifest)?;
@@ -147,6 +157,7 @@ impl LoadedModel {
             engine,
             reference,
             row_ns: AtomicU64::new(row_ns),
+            slot_dir: Some(slot_dir.to_path_buf()),
         })
     }
 
@@ -156,7 +167,8 @@ impl LoadedModel {
         let digest = Digest::of(manifest.version.as_str().as_bytes());
         let artifact = ArtifactRef { digest, version: manifest.version.clone() };
         let row_ns = AtomicU64::new(0);
-        Self { artifact, manifest, load_ms: 0, rss_mib: 0, engine, reference: None, row_ns }
+        let (reference, slot_dir) = (None, None);
+        Self { artifact, manifest, load_ms: 0, rss_mib: 0, engine, reference, row_ns, slot_dir }
     }
 
     /// Answers `inputs`; nothing is counted. See [`Engine::run`].
@@ -201,6 +213,11 @@ impl LoadedModel {
     pub(crate) fn reference(&self) -> Option<&Reference> {
         self.reference.as_ref()
     }
+
+    /// Its golden set, read anew: it is seldom needed. None if it has none that can be read.
+    pub(crate) fn golden(&self) -> Option<GoldenSet> {
+        read_golden(self.slot_dir.as_deref()?, &self.manifest).ok().flatten()
+    }
 }
 
 impl std::fmt::Debug for LoadedModel {
@@ -215,6 +232,18 @@ impl std::fmt::Debug for LoadedModel {
 /// [`LoadError::Unreadable`] or [`LoadError::Malformed`].
 pub fn read_golden(slot_dir: &Path, manifest: &Manifest) -> Result<Option<GoldenSet>, LoadError> {
     read_message(slot_dir, manifest, FileRole::Golden)
+}
+
+fn check_rules(manifest: &Manifest) -> Result<(), LoadError> {
+    let (Some(input), Some(output)) = (manifest.inputs.first(), manifest.outputs.first()) else {
+        return Ok(());
+    };
+    let has_reference = manifest.file(FileRole::Reference).is_some();
+    let model = (manifest.task, input, output);
+    match humility::problem(&manifest.humility, model, has_reference) {
+        Some(detail) => Err(LoadError::Humility { detail }),
+        None => Ok(()),
+    }
 }
 
 fn read_reference(slot_dir: &Path, manifest: &Manifest) -> Result<Option<Reference>, LoadError> {

@@ -22,6 +22,8 @@ pub struct Metrics {
     inferences: Family<ModelLabel, Counter>,
     errors: Family<ModelLabel, Counter>,
     windows: Family<ModelLabel, Counter>,
+    humility: Family<RuleLabel, Counter>,
+    labels: Family<FeedbackLabel, Counter>,
     shadow_samples: Family<ModelLabel, Counter>,
     shadow_agreed: Family<ModelLabel, Counter>,
     latency: Family<ModelLabel, Histogram, fn() -> Histogram>,
@@ -44,6 +46,35 @@ struct ActiveLabel {
     model: String,
     version: String,
     digest: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabel {
+    model: String,
+    rule: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FeedbackLabel {
+    model: String,
+    kind: LabelKind,
+}
+
+/// What became of a label that an application sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(super) enum LabelKind {
+    /// The prediction was right.
+    Correct,
+    /// It was wrong.
+    Wrong,
+    /// Its id is not remembered.
+    Unmatched,
+    /// It came before.
+    Repeated,
+    /// Another one came before.
+    Conflicting,
+    /// A row was forgotten before its label came.
+    Evicted,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -115,6 +146,8 @@ impl Metrics {
             inferences: Family::default(),
             errors: Family::default(),
             windows: Family::default(),
+            humility: Family::default(),
+            labels: Family::default(),
             shadow_samples: Family::default(),
             shadow_agreed: Family::default(),
             latency: Family::new_with_constructor(latency_histogram),
@@ -145,6 +178,10 @@ impl Metrics {
             registry.register("windows_closed", "Windows of sketches closed", of.windows.clone());
             let text = "Windows given up because nothing took them";
             registry.register("windows_lost", text, of.windows_lost.clone());
+            let text = "Rows to which a humility rule of their model applied";
+            registry.register("humility", text, of.humility.clone());
+            let text = "Labels that came for answered rows, and rows forgotten without one";
+            registry.register("feedback", text, of.labels.clone());
             let text = "Rows that a candidate answered in the shadow";
             registry.register("shadow_samples", text, of.shadow_samples.clone());
             let text = "Rows on which a candidate in the shadow agreed with the active model";
@@ -170,6 +207,18 @@ impl Metrics {
             tracing::warn!("some metrics could not be written");
         }
         text
+    }
+
+    /// Counts rows that a rule applied to.
+    pub(super) fn humility(&self, model: &ModelName, rule: &str, rows: u64) {
+        let label = RuleLabel { model: model.to_string(), rule: rule.to_string() };
+        self.humility.get_or_create(&label).inc_by(rows);
+    }
+
+    /// Counts labels.
+    pub(super) fn labels(&self, model: &ModelName, kind: LabelKind, rows: u64) {
+        let label = FeedbackLabel { model: model.to_string(), kind };
+        self.labels.get_or_create(&label).inc_by(rows);
     }
 
     pub(super) fn of(&self, model: &ModelName) -> ModelMetrics {

@@ -8,10 +8,14 @@ mod ask;
 mod batch;
 mod books;
 mod clock;
+mod feedback;
+mod humility;
 mod limits;
 mod loaded;
 mod metrics;
+mod numbers;
 mod queue;
+mod ring;
 mod settings;
 mod shadow;
 mod statistics;
@@ -30,15 +34,18 @@ use tidegate_wire::{ModelName, Reason, Version};
 use tokio::sync::mpsc;
 
 use books::Outbox;
+use feedback::Memory;
 use metrics::ModelMetrics;
 use queue::{Queue, Workers};
+use ring::Ring;
 use shadow::Shadow;
 
 pub use ask::{Answered, Ask, InferError};
 pub use books::PRIVATE_ROWS_MIN;
+pub use feedback::{Label, Labelled, NotLabelled};
 pub use loaded::{FEATURES_MAX, LoadError, LoadedModel, read_golden};
 pub use metrics::{Metrics, Refusal};
-pub use settings::{Batching, ModelConfig, ModelConfigs, ServingConfig};
+pub use settings::{Batching, FeedbackConfig, ModelConfig, ModelConfigs, ServingConfig};
 pub use statistics::{Batches, Listed, Readiness, Statistics, Timed};
 pub use turn::Turn;
 
@@ -57,6 +64,9 @@ pub struct Serving {
 struct Lane {
     model: ModelName,
     metrics: ModelMetrics,
+    /// Inputs and answers of whatever version: they outlive a switch.
+    recent: Arc<Ring>,
+    memory: Arc<Memory>,
     now: RwLock<Now>,
 }
 
@@ -157,7 +167,9 @@ impl Serving {
             Arc::clone(&self.outbox),
             lane.metrics.clone(),
             (queue, &own.batching),
+            (Arc::clone(&lane.recent), Arc::clone(&lane.memory)),
         );
+        lane.forget_inputs_that_do_not_fit(&service.loaded);
         let new = Now { active: Some(Arc::new(service)), ..Now::default() };
         // Bound to a name, so that what it was is dropped after the lock is free again.
         let old = std::mem::replace(&mut *lane.write(), new);
@@ -189,7 +201,8 @@ impl Serving {
     pub fn start_shadow(&self, model: &ModelName, candidate: Arc<LoadedModel>) {
         let lane = self.lane_of(model);
         let active = lane.active().map(|service| Arc::clone(&service.loaded));
-        let shadow = Shadow::start(candidate, active.as_deref(), lane.metrics.clone());
+        let (recent, metrics) = (Arc::clone(&lane.recent), lane.metrics.clone());
+        let shadow = Shadow::start(candidate, active, recent, metrics);
         let old = lane.write().shadow.replace(Arc::new(shadow));
         drop(old);
     }
@@ -230,6 +243,29 @@ impl Serving {
         for service in self.services() {
             service.books.close_old(age_min);
         }
+        self.close_labels(age_min);
+    }
+
+    /// Labels that came and no window took along.
+    fn close_labels(&self, age_min: Duration) {
+        for lane in self.lanes().values() {
+            lane.memory.close_old(age_min, &self.outbox);
+        }
+    }
+
+    /// Takes what an application learnt to be true: one label for each row of the answer with this
+    /// id, none for a row of which it learnt nothing.
+    ///
+    /// # Errors
+    /// [`Absent`] as in [`Serving::turn`]; [`NotLabelled`] inside, when the model is there.
+    pub fn feedback(
+        &self,
+        model: &str,
+        id: &str,
+        labels: &[Option<Label>],
+    ) -> Result<Result<Labelled, NotLabelled>, Absent> {
+        let service = self.turn(model, None)?.service;
+        Ok(service.memory.label(id, labels, &service.loaded))
     }
 
     /// Stops answering: who still waits is told so. Closes every window, whatever is in it: small ones tell only how many
@@ -239,6 +275,7 @@ impl Serving {
         for service in self.services() {
             service.books.close_all();
         }
+        self.close_labels(Duration::ZERO);
         let lanes: Vec<Arc<Lane>> = self.lanes().values().cloned().collect();
         for lane in lanes {
             self.deactivate(&lane.model);
@@ -311,8 +348,15 @@ impl Serving {
         }
         let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.entry(model.to_string()).or_insert_with(|| {
-            let metrics = self.metrics.of(model);
-            Arc::new(Lane { model: model.clone(), metrics, now: RwLock::default() })
+            let own = self.models.get(model).cloned().unwrap_or_default();
+            let all = Arc::clone(&self.metrics);
+            Arc::new(Lane {
+                model: model.clone(),
+                metrics: self.metrics.of(model),
+                recent: Arc::new(Ring::new(own.recent_inputs_kib.saturating_mul(1024))),
+                memory: Arc::new(Memory::new(model.clone(), own.feedback, self.outbox.boot, all)),
+                now: RwLock::default(),
+            })
         });
         Arc::clone(lane)
     }
@@ -333,6 +377,14 @@ impl Lane {
 
     fn active(&self) -> Option<Arc<Service>> {
         self.read().active.clone()
+    }
+
+    /// Inputs of another shape are of no use to who comes next.
+    fn forget_inputs_that_do_not_fit(&self, next: &LoadedModel) {
+        let before = self.active();
+        if before.is_some_and(|before| before.loaded.manifest.inputs != next.manifest.inputs) {
+            self.recent.clear();
+        }
     }
 
     fn listed(&self) -> Vec<Listed> {

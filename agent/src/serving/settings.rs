@@ -47,6 +47,29 @@ pub type ModelConfigs = BTreeMap<ModelName, ModelConfig>;
 pub struct ModelConfig {
     /// Running the requests of several callers together.
     pub batching: Batching,
+    /// Labels that applications learn later.
+    pub feedback: FeedbackConfig,
+    /// Kibibytes of recent inputs that are kept, for a candidate that comes while nobody asks
+    /// anything; 0 keeps none. They stay in memory and never leave the device.
+    pub recent_inputs_kib: usize,
+}
+
+/// Labels that applications learn later, and the answers that they belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeedbackConfig {
+    /// Rows whose predictions are remembered, some 150 bytes each; 0 is off.
+    pub rows: usize,
+    /// Whether requests without an id are given one, so that they too can be labelled.
+    pub make_ids: bool,
+}
+
+impl Default for FeedbackConfig {
+    /// An hour of one inference a second, for callers that give ids. One who gives none does not
+    /// ask for one.
+    fn default() -> Self {
+        Self { rows: 4_096, make_ids: false }
+    }
 }
 
 /// Running the requests of several callers together. It is the device's choice, not the model's:

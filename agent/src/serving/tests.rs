@@ -12,6 +12,7 @@ use tidegate_wire::manifest::{Manifest, Task};
 use tidegate_wire::policy::{Gates, TrialPolicy};
 use tidegate_wire::tensor::{Datatype, TensorSpec};
 
+use super::ring::Recent;
 use super::*;
 use crate::engine::{Engine, EngineError, Tensor, Values};
 
@@ -137,7 +138,8 @@ fn a_candidate_that_fails_in_the_shadow_is_turned_down() {
     let shadow = serving.lane(&model).unwrap().read().shadow.clone().unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     let verdict = loop {
-        shadow.offer(row(-1.0), row(0.5).remove(0), 1, 1_000);
+        let recent = Arc::new(Recent { inputs: row(-1.0), rows: 1 });
+        shadow.offer(recent, row(0.5).remove(0), 1_000);
         let verdict = serving.shadow_verdict(&model, Instant::now()).unwrap().0;
         if !matches!(verdict, Verdict::Pending { .. }) || Instant::now() > deadline {
             break verdict;
@@ -154,7 +156,7 @@ fn the_sample_is_even_and_as_large_as_asked_for() {
         let inner = Arc::get_mut(&mut candidate).unwrap();
         inner.manifest.gates.shadow.sample_percent = percent;
         let metrics = Metrics::new().of(&"echo".parse().unwrap());
-        let shadow = Shadow::start(candidate, None, metrics);
+        let shadow = Shadow::start(candidate, None, Arc::new(Ring::new(0)), metrics);
         let taken: Vec<usize> = (0..1_000).filter(|_| shadow.takes_next()).collect();
         assert_eq!(taken.len(), usize::from(percent.min(100)) * 10);
         let apart = 100_usize.div_ceil(usize::from(percent.clamp(1, 100)));

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_lifecycle::gates::Verdict;
+use tidegate_lifecycle::gates::{Latencies, Verdict};
 
 use super::ask::{Answered, Ask, InferError};
 use super::batch::{Batcher, broke_off};
 use super::books::{Books, Figures, Observation, Outbox};
 use super::clock;
+use super::feedback::Memory;
+use super::humility::judge;
 use super::limits;
 use super::loaded::LoadedModel;
 use super::metrics::{ModelMetrics, Refusal};
 use super::queue::Queue;
+use super::ring::{Recent, Ring};
 use super::settings::Batching;
 use super::shadow::Shadow;
 use super::statistics::{Parts, Tally};
@@ -27,6 +30,8 @@ pub(super) struct Service {
     pub(super) tally: Tally,
     pub(super) metrics: ModelMetrics,
     pub(super) queue: Queue,
+    pub(super) recent: Arc<Ring>,
+    pub(super) memory: Arc<Memory>,
     batcher: Option<Batcher>,
 }
 
@@ -52,6 +57,9 @@ impl Turn {
     /// Counts a request to this model that was refused before it was asked.
     pub fn refused(&self, kind: Refusal) {
         self.service.metrics.refused(kind);
+        if matches!(kind, Refusal::Malformed | Refusal::Limits) {
+            self.service.books.observe_bad_input();
+        }
     }
 
     /// Answers, and counts it. Long runs leave the calling thread to others, and wait where they
@@ -140,24 +148,43 @@ impl Turn {
         Ok(answered)
     }
 
-    /// What comes after the engine, for one request: it is counted, sketched and perhaps shown to
-    /// the candidate.
+    /// What comes after the engine, for one request: it is judged, counted, sketched, remembered and
+    /// perhaps shown to the candidate. All of these see what the model said; only then do its
+    /// humility rules put something else in its place.
     pub(super) fn finish(
         &self,
         ask: Ask,
-        outputs: Vec<Tensor>,
+        mut outputs: Vec<Tensor>,
         took: &Took,
     ) -> Result<Answered, InferError> {
         let Ask { id, inputs, rows, .. } = ask;
-        let (wall, cpu_ns) = (took.wall, took.cpu_ns);
-        let seen = Observation { inputs: &inputs, outputs: &outputs, rows, wall, cpu_ns };
-        self.service.books.observe(&seen);
-        if let (Some(shadow), Some(answer)) = (&self.shadow, outputs.first())
-            && shadow.takes_next()
-        {
-            shadow.offer(inputs, answer.clone(), rows, cpu_ns);
+        let (service, wall, cpu_ns) = (&self.service, took.wall, took.cpu_ns);
+        let judged = judge(&service.loaded, &inputs, &outputs, rows);
+        let humility = judged.as_ref();
+        let seen = Observation { inputs: &inputs, outputs: &outputs, rows, wall, cpu_ns, humility };
+        service.books.observe(&seen);
+        let id = service.memory.remember(id, &service.loaded, outputs.first(), rows);
+        self.show(inputs, outputs.first(), rows, cpu_ns);
+        let Some(judged) = judged else { return Ok(Answered { outputs, flags: Vec::new(), id }) };
+        let rules = &service.loaded.manifest.humility;
+        match judged.act(rules, &mut outputs, rows) {
+            Ok(flags) => Ok(Answered { outputs, flags, id }),
+            Err(rule) => Err(InferError::Humble { rule }),
         }
-        Ok(Answered { outputs, flags: Vec::new(), id })
+    }
+
+    /// Shows the request to the candidate if it is in the sample, and keeps it if the device keeps
+    /// recent inputs.
+    fn show(&self, inputs: Vec<Tensor>, answer: Option<&Tensor>, rows: usize, cpu_ns: u64) {
+        let shadow = self.shadow.as_ref().filter(|shadow| shadow.takes_next());
+        if shadow.is_none() && !self.service.recent.is_on() {
+            return;
+        }
+        let recent = Arc::new(Recent { inputs, rows });
+        if let (Some(shadow), Some(answer)) = (shadow, answer) {
+            shadow.offer(Arc::clone(&recent), answer.clone(), cpu_ns);
+        }
+        self.service.recent.keep(recent);
     }
 }
 
@@ -168,10 +195,12 @@ impl Service {
         outbox: Arc<Outbox>,
         metrics: ModelMetrics,
         (queue, batching): (Queue, &Batching),
+        (recent, memory): (Arc<Ring>, Arc<Memory>),
     ) -> Self {
-        let books = Books::new(Arc::clone(&loaded), outbox, metrics.clone());
+        let (of, tally) = (Arc::clone(&loaded), Tally::default());
+        let books = Books::new(of, outbox, metrics.clone(), Arc::clone(&memory));
         let batcher = Batcher::start(batching, &loaded, metrics.clone());
-        Self { loaded, books, previous, tally: Tally::default(), metrics, queue, batcher }
+        Self { loaded, books, previous, tally, metrics, queue, recent, memory, batcher }
     }
 
     pub(super) fn trial_verdict(&self, now: Instant) -> Option<(Verdict, String)> {
@@ -179,21 +208,26 @@ impl Service {
         let policy = &self.loaded.manifest.gates.trial;
         let elapsed = now.saturating_duration_since(trial.started);
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let outputs = trial.outputs.as_ref().zip(self.previous.outputs.as_ref());
-        let verdict = trial.tally.verdict(policy, outputs, elapsed_ms);
+        let verdict = trial.tally.verdict(policy, trial.predictions(), elapsed_ms);
         let tally = &trial.tally;
-        let mean_us = |ns: u64, rows: u64| ns as f64 / rows.max(1) as f64 / 1e3;
+        let percent = |part: u64, whole: u64| part as f64 * 100.0 / whole.max(1) as f64;
         let text = format!(
             "{} rows answered in {} s, {} failed, {} without numbers; {:.1} % of input values out \
-             of range; {:.1} µs a row, before {:.1} µs",
+             of range, {:.1} % of rows in doubt; p95 {} a row, before {}",
             tally.samples,
             elapsed_ms / 1_000,
             tally.errors,
             tally.invalid,
-            tally.out_of_range as f64 * 100.0 / tally.values.max(1) as f64,
-            mean_us(tally.engine_ns, tally.samples.into()),
-            mean_us(tally.previous.0, tally.previous.1),
+            percent(tally.out_of_range, tally.values),
+            percent(tally.humble.into(), tally.samples.into()),
+            p95(&tally.latency),
+            p95(&tally.before.latency),
         );
         Some((verdict, text))
     }
+}
+
+/// For people: microseconds, or that nothing is known.
+pub(super) fn p95(latencies: &Latencies) -> String {
+    latencies.p95_ns().map_or_else(|| "unknown".to_string(), |ns| format!("{:.1} µs", ns / 1e3))
 }

@@ -344,7 +344,7 @@ shape = [-1, 10]
             ("version = \"1.0.0\"", "version = \"1/0\"", "\"1/0\" is no version"),
             ("task = ", "window_rows = 9\ntask = ", "window_rows = 9: 50 to 16777215"),
             ("\"FP32\"\nshape = [-1, 10]", "\"INT64\"\nshape = [-1, 10]", "must be FP32 probab"),
-            ("\"FP32\"", "\"FP16\"", "unknown variant `FP16`"),
+            ("\"FP32\"", "\"FP33\"", "unknown variant `FP33`"),
             ("[[outputs]]", "[gates.shadow]\nsamples = 3\n[[outputs]]", "unknown field `samples`"),
             (
                 "[[outputs]]",

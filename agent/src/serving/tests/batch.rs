@@ -15,7 +15,8 @@ const ROWS_MAX: usize = 8;
 fn serving(rows_max: usize, queue_max: usize) -> Arc<Serving> {
     let (sender, _windows) = mpsc::channel(8);
     let batching = Batching { rows_max, wait_us: 0 };
-    let models = [("echo".parse().unwrap(), ModelConfig { batching })].into();
+    let models =
+        [("echo".parse().unwrap(), ModelConfig { batching, ..ModelConfig::default() })].into();
     Serving::with(ServingConfig { queue_max, ..ServingConfig::default() }, models, sender, 1)
 }
 
