@@ -2,7 +2,8 @@
 //!
 //! `agent.example.toml` documents every key; a test reads it, so that it cannot fall behind.
 
-use std::net::SocketAddr;
+mod api;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use tidegate_wire::{DeviceId, Labels};
 
 use crate::engine::EnginesConfig;
 use crate::serving::{ModelConfigs, ServingConfig};
+
+pub use api::ApiConfig;
 
 /// Everything that an operator decides about one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -56,14 +59,6 @@ pub struct Config {
     /// Engines that need more than their model.
     #[serde(default)]
     pub engines: EnginesConfig,
-}
-
-/// The local API, by which applications on the device get answers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ApiConfig {
-    /// Where it listens. With port 0 the system chooses; `<data_dir>/api-address` has the result.
-    pub listen: SocketAddr,
 }
 
 /// Reports to the controller, and the spool that keeps them until they are acknowledged.
@@ -117,12 +112,6 @@ fn default_worker_threads() -> usize {
 
 fn default_log() -> String {
     "info".to_string()
-}
-
-impl Default for ApiConfig {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8470)) }
-    }
 }
 
 impl Default for ReportsConfig {
@@ -254,6 +243,7 @@ impl Config {
             (!(1..=64).contains(&engines.threads), "engines.threads", "must be 1 to 64"),
         ]
         .into_iter()
+        .chain(self.api.problems())
         .find_map(|(wrong, key, problem)| wrong.then_some((key, problem)))
     }
 
@@ -345,6 +335,10 @@ mod tests {
             "[labels]",
             "[api]",
             "listen",
+            "unix_socket",
+            "unix_mode",
+            "grpc",
+            "body_kib_max",
             "[reports]",
             "window_seconds",
             "heartbeat_seconds",

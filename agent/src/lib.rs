@@ -33,8 +33,11 @@ pub mod driver;
 pub mod engine;
 pub mod enrol;
 pub mod fetch;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod http;
 pub mod link;
+mod listen;
 pub mod log;
 mod memory;
 mod protocol;
@@ -46,4 +49,5 @@ pub mod store;
 pub mod tls;
 pub mod upstream;
 
+pub use listen::ListenError;
 pub use run::{RunError, run, run_until};

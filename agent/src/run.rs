@@ -1,6 +1,5 @@
 //! Puts the rooms together: from a configuration to a running agent, and back down.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +8,7 @@ use tidegate_disk::DiskError;
 use tidegate_trust::trusted::Recovered;
 use tidegate_trust::{TrustError, Trusted};
 use tidegate_wire::{FleetId, envelope};
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -19,9 +16,10 @@ use crate::death;
 use crate::driver::{self, Driver, Parts};
 use crate::engine;
 use crate::enrol::{self, EnrolError};
-use crate::http;
+use crate::http::Facts;
 use crate::link::Door;
 use crate::link::mqtt::{BadBroker, MqttConfig, MqttLink};
+use crate::listen::{Answering, ListenError, Sockets};
 use crate::renewal::{self, Renewal};
 use crate::serving::Serving;
 use crate::store::identity::{Enrolment, Identity, IdentityError};
@@ -59,13 +57,8 @@ pub enum RunError {
     )]
     Trust(TrustError),
     /// The local API's address cannot be used.
-    #[error("the local API cannot listen on {address}: {source}; set `api.listen` to a free one")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The stored certificate cannot be used.
     #[error("{0}: remove the data folder and enrol this device again")]
     Tls(#[from] TlsError),
@@ -128,14 +121,15 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
     let death = death::last(store.disk(), death::Kills::now());
     let instance = getrandom::u64().map_err(|error| RunError::System(error.to_string()))?;
     let api = LocalApi::bind(&config, &store, boot).await?;
-    tracing::info!("device {}: the local API listens on http://{}", config.device, api.address);
 
     let mut identity = store.identity()?;
-    let mut server = Server::waiting(api.listener, Arc::clone(&api.serving));
+    let address = api.sockets.address.clone();
+    let facts = Facts { body_bytes_max: config.api.body_bytes_max(), ..Facts::default() };
+    let mut server = Server::Waiting { sockets: api.sockets, facts };
     if identity.enrolment().is_none() {
         // There are no models yet, and the API says so while the device waits to get in. On all
         // others it waits for the models: callers rather wait a moment than hear of no model.
-        server = server.start();
+        server = server.start(&api.serving);
     }
     let floor = TimeFloor::default();
     let admitted = tokio::select! {
@@ -150,7 +144,7 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
     let base = enrol::controller(&config, &enrolment);
     let upstream = Upstream::new(&base, tls.clone(), enrol::silence_max(&config))?;
 
-    let settings = driver::settings(&config, api.address, instance);
+    let settings = driver::settings(&config, &address, instance);
     let (events, link_events) = mpsc::channel(LINK_EVENTS_WAITING);
     let mqtt = MqttConfig {
         door: Door { broker: enrolment.broker, tls: Arc::new(tls) },
@@ -171,19 +165,19 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
     let parts = Parts {
         store,
         trusted,
-        serving: api.serving,
+        serving: Arc::clone(&api.serving),
         windows: api.windows,
         backlog,
         uplink: link.uplink(),
         link: link_events,
         upstream,
         floor,
-        api: api.address,
+        api: address,
         instance,
         death,
     };
     let mut driver = Driver::recover(&config, parts).await;
-    let server = server.start();
+    let server = server.start(&api.serving);
     driver.run(shutdown).await;
     renewing.abort();
     server.stop().await;
@@ -195,61 +189,42 @@ pub async fn run_until(config: Config, shutdown: impl Future<Output = ()>) -> Re
 
 /// The local API before it serves.
 struct LocalApi {
-    listener: TcpListener,
-    address: SocketAddr,
+    sockets: Sockets,
     serving: Arc<Serving>,
     windows: mpsc::Receiver<tidegate_wire::report::Window>,
 }
 
 impl LocalApi {
     async fn bind(config: &Config, store: &Store, boot: u64) -> Result<Self, RunError> {
-        let wanted = config.api.listen;
-        let failed = |source| RunError::Listen { address: wanted, source };
-        let listener = TcpListener::bind(wanted).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        if let Err(error) = store.publish_api_address(address) {
+        let sockets = Sockets::bind(&config.api).await?;
+        if let Err(error) = store.publish_api_address(&sockets.address) {
             // A full disk: only those who look there for the address are worse off.
-            tracing::error!("{error}; the local API listens on {address}");
+            tracing::error!("{error}; the local API listens on {}", sockets.address);
         }
         let (sender, windows) = mpsc::channel(WINDOWS_WAITING);
         let serving = Serving::with(config.serving.clone(), config.models.clone(), sender, boot);
-        Ok(Self { listener, address, serving, windows })
+        Ok(Self { sockets, serving, windows })
     }
 }
 
 /// The local API: callers wait, or are answered.
 enum Server {
-    Waiting { listener: TcpListener, serving: Arc<Serving> },
-    Serving { stop: oneshot::Sender<()>, task: JoinHandle<()> },
+    Waiting { sockets: Sockets, facts: Facts },
+    Answering(Answering),
 }
 
 impl Server {
-    fn waiting(listener: TcpListener, serving: Arc<Serving>) -> Self {
-        Self::Waiting { listener, serving }
-    }
-
-    fn start(self) -> Self {
-        let Self::Waiting { listener, serving } = self else { return self };
-        let (stop, stopped) = oneshot::channel();
-        let router = http::router(serving, http::Facts::default());
-        let task = tokio::spawn(async move {
-            let stop = async {
-                // Stopped by its end, too.
-                let _ = stopped.await;
-            };
-            if let Err(error) = http::serve(listener, router, stop).await {
-                tracing::error!("the local API ended: {error}");
-            }
-        });
-        Self::Serving { stop, task }
+    fn start(self, serving: &Arc<Serving>) -> Self {
+        match self {
+            Self::Waiting { sockets, facts } => Self::Answering(sockets.serve(serving, &facts)),
+            answering => answering,
+        }
     }
 
     /// Takes no new requests, and gives those that have begun a little time.
     async fn stop(self) {
-        let Self::Serving { stop, mut task } = self else { return };
-        let _ = stop.send(());
-        if tokio::time::timeout(GOODBYE_MAX, &mut task).await.is_err() {
-            task.abort();
+        if let Self::Answering(answering) = self {
+            answering.stop(GOODBYE_MAX).await;
         }
     }
 }

@@ -10,7 +10,6 @@ mod settings;
 mod tasks;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +60,7 @@ pub struct Parts {
     /// The time that certificates are judged by; raised by what is trusted.
     pub floor: TimeFloor,
     /// Where the local API listens.
-    pub api: SocketAddr,
+    pub api: String,
     /// Random, drawn at the start.
     pub instance: u64,
     /// How the last start ended.
@@ -104,7 +103,7 @@ impl Driver {
             asking: None,
         };
         let clock = Clock::start();
-        let settings = settings(config, parts.api, parts.instance);
+        let settings = settings(config, &parts.api, parts.instance);
         let settings = Settings { death: parts.death, ..settings };
         let disk = store.disk().clone();
         let (device, effects) = Device::recover(settings, disk, backlog, trusted, moment(clock));

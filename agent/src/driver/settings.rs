@@ -1,7 +1,5 @@
 //! What the device is told at the start: what the operator decided, and what this machine has.
 
-use std::net::SocketAddr;
-
 use tidegate_device::Settings;
 use tidegate_lifecycle::Death;
 use tidegate_trust::{AgentVersion, DeviceFacts, EngineFacts};
@@ -14,7 +12,7 @@ use crate::memory;
 const JUDGE_EVERY_MS: u64 = 100;
 
 /// What a device with this configuration is told. `instance` is random, drawn at the start.
-pub fn settings(config: &Config, api: SocketAddr, instance: u64) -> Settings {
+pub fn settings(config: &Config, api: &str, instance: u64) -> Settings {
     Settings {
         device: config.device.clone(),
         facts: device_facts(config),

@@ -5,12 +5,11 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tidegate_wire::manifest::Manifest;
-use tidegate_wire::tensor::{Datatype, TensorSpec};
+use tidegate_wire::tensor::TensorSpec;
 
 use super::error::ApiError;
 use super::{Api, ModelPath, Named, Shared, response};
-use crate::protocol::{EXTENSIONS, SERVER_NAME};
+use crate::protocol::{self, EXTENSIONS, SERVER_NAME};
 use crate::serving::{Absent, LoadedModel};
 
 pub(super) async fn server(State(api): Shared) -> Response {
@@ -87,14 +86,15 @@ fn metadata(model: &LoadedModel) -> Value {
     })
 }
 
-/// Triton's model configuration, of which load generators read the batch size and the tensors.
+/// Triton's description of a model.
 fn configuration(model: &LoadedModel) -> Value {
     let manifest = &model.manifest;
-    let batch = takes_batches(manifest);
+    let batch_max = protocol::batch_max(manifest);
     let tensors = |specs: &[TensorSpec]| -> Value {
         let each = specs.iter().map(|spec| {
-            let dims = if batch { &spec.shape[1..] } else { &spec.shape[..] };
-            json!({"name": spec.name, "data_type": type_name(spec.datatype), "dims": dims})
+            let dims = protocol::dims(spec, batch_max);
+            let data_type = protocol::type_name(spec.datatype);
+            json!({"name": spec.name, "data_type": data_type, "dims": dims})
         });
         each.collect()
     };
@@ -102,26 +102,8 @@ fn configuration(model: &LoadedModel) -> Value {
         "name": manifest.model,
         "platform": manifest.engine,
         "backend": manifest.engine,
-        "max_batch_size": if batch { BATCH_MAX } else { 0 },
+        "max_batch_size": batch_max,
         "input": tensors(&manifest.inputs),
         "output": tensors(&manifest.outputs),
     })
-}
-
-/// Rows that a request may have as far as Triton's configuration can say; the body's size is the
-/// real limit.
-pub(crate) const BATCH_MAX: i32 = i32::MAX;
-
-/// Whether every tensor begins with the batch dimension, as Triton's models with batches do.
-pub(crate) fn takes_batches(manifest: &Manifest) -> bool {
-    let mut specs = manifest.inputs.iter().chain(&manifest.outputs);
-    specs.all(|spec| spec.shape.first() == Some(&-1))
-}
-
-/// Triton's name of an element type in a model's configuration.
-fn type_name(datatype: Datatype) -> String {
-    match datatype {
-        Datatype::Bytes => "TYPE_STRING".to_string(),
-        datatype => format!("TYPE_{}", datatype.name()),
-    }
 }

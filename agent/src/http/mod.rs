@@ -18,6 +18,7 @@ mod infer;
 mod repository;
 mod request;
 mod response;
+mod unix;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,12 +31,13 @@ use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use serde::Deserialize;
 use tidegate_wire::manifest::Manifest;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 pub use crate::protocol::{Form, Wanted};
 use crate::serving::Serving;
 use error::ApiError;
 pub use request::Question;
+pub use unix::{SocketFile, UnixSocket, UnixSocketError};
 
 /// Marks a body of JSON followed by raw tensors, and says how long the JSON is.
 const BINARY_HEADER: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -132,6 +134,18 @@ pub async fn serve(
             tracing::debug!(%error, "cannot switch off Nagle's algorithm");
         }
     });
+    axum::serve(listener, router).with_graceful_shutdown(stop).await
+}
+
+/// The same on a Unix socket.
+///
+/// # Errors
+/// Those of the listener.
+pub async fn serve_unix(
+    listener: UnixListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod classes;
+mod configuration;
 mod fault;
 mod outputs;
 mod raw;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use check::{Arranged, Described, arrange};
 pub(crate) use classes::classes;
+pub(crate) use configuration::{batch_max, dims, type_name};
 pub(crate) use fault::ApiError;
 pub(crate) use outputs::{Asked, all_outputs, select};
 pub use outputs::{Form, Wanted};

@@ -18,7 +18,6 @@ pub mod identity;
 pub mod lock;
 pub mod spool;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tidegate_device::store::record::Opened;
@@ -79,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// [`DiskError`].
-    pub fn publish_api_address(&self, address: SocketAddr) -> Result<(), DiskError> {
+    pub fn publish_api_address(&self, address: &str) -> Result<(), DiskError> {
         replace(&self.disk, "api-address", format!("{address}\n").as_bytes(), Access::Folder)
     }
 
