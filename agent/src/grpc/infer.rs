@@ -105,22 +105,22 @@ fn response(model: &LoadedModel, wanted: &[Wanted], answered: &Answered) -> Mode
         let tensor = &answered.outputs[wanted.place];
         wanted.form == Form::Values && !matches!(tensor.values, Values::F16(_))
     };
-    let all_typed = wanted.iter().all(typed);
+    let form = if wanted.iter().all(typed) { Form::Values } else { Form::Raw };
     for wanted in wanted {
         let (spec, tensor) =
             (&model.manifest.outputs[wanted.place], &answered.outputs[wanted.place]);
         match wanted.classes {
-            None => put(&mut response, spec, tensor, all_typed),
+            None => put(&mut response, spec, tensor, form),
             Some(count) => {
-                put(&mut response, spec, &protocol::classes(tensor, spec, count), all_typed);
+                put(&mut response, spec, &protocol::classes(tensor, spec, count), form);
             }
         }
     }
     response
 }
 
-fn put(response: &mut ModelInferResponse, spec: &TensorSpec, tensor: &Tensor, typed: bool) {
-    let contents = if typed { contents::write(&tensor.values) } else { None };
+fn put(response: &mut ModelInferResponse, spec: &TensorSpec, tensor: &Tensor, form: Form) {
+    let contents = (form == Form::Values).then(|| contents::write(&tensor.values)).flatten();
     if contents.is_none() {
         let mut raw = Vec::with_capacity(protocol::byte_len(&tensor.values));
         tensor.values.put_le_bytes(&mut raw);

@@ -17,7 +17,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub serving: Arc<Serving>,
     pub windows: mpsc::Receiver<Window>,
-    runtime: Runtime,
+    pub runtime: Runtime,
 }
 
 pub fn server(threads: usize, facts: Facts) -> Server {
@@ -37,13 +37,29 @@ pub fn server(threads: usize, facts: Facts) -> Server {
 
 pub struct Answer {
     pub status: u16,
+    /// In small letters.
     pub head: String,
+    pub bytes: Vec<u8>,
+    /// The same for people.
     pub body: String,
 }
 
 impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.body))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let named = |line: &'_ str| line.split_once(": ").filter(|(key, _)| *key == name).is_some();
+        let line = self.head.lines().find(|line| named(line))?;
+        line.split_once(": ").map(|(_, value)| value)
+    }
+
+    /// Its JSON, and what follows it.
+    pub fn parts(&self) -> (Value, &[u8]) {
+        let length = self.header("inference-header-content-length").expect("it is binary");
+        let (json, raw) = self.bytes.split_at(length.parse().unwrap());
+        (serde_json::from_slice(json).unwrap(), raw)
     }
 
     pub fn error(&self) -> String {
@@ -93,10 +109,11 @@ impl Client {
         while self.received.len() < length + body_length {
             self.more();
         }
-        let body = String::from_utf8(self.received[length..length + body_length].to_vec()).unwrap();
+        let bytes = self.received[length..length + body_length].to_vec();
+        let body = String::from_utf8_lossy(&bytes).into_owned();
         self.received.drain(..length + body_length);
         let status = head[9..12].parse().unwrap();
-        Answer { status, head: lower, body }
+        Answer { status, head: lower, bytes, body }
     }
 
     fn more(&mut self) {
@@ -114,6 +131,13 @@ pub fn post(path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
             .into_bytes();
     request.extend_from_slice(body);
     request
+}
+
+/// JSON with raw tensors behind it, and the header that says so.
+pub fn binary(json: &Value, raw: &[u8]) -> (String, Vec<u8>) {
+    let json = json.to_string().into_bytes();
+    let header = format!("Inference-Header-Content-Length: {}\r\n", json.len());
+    (header, [json.as_slice(), raw].concat())
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
