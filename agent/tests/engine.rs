@@ -30,6 +30,7 @@ fn load_as(
         inputs: inputs.to_vec(),
         outputs: outputs.to_vec(),
         gates: Gates::default(),
+        humility: vec![],
         window_rows: 200,
     };
     load(folder.path(), &manifest)
