@@ -14,6 +14,7 @@ mod coding;
 mod describe;
 mod error;
 mod feedback;
+mod generate;
 mod infer;
 mod repository;
 mod request;
@@ -87,7 +88,9 @@ pub fn router(serving: Arc<Serving>, facts: Facts) -> Router {
             .route(&format!("{base}/ready"), get(describe::model_ready))
             .route(&format!("{base}/config"), get(describe::config))
             .route(&format!("{base}/stats"), get(repository::statistics))
-            .route(&format!("{base}/infer"), post(infer::infer));
+            .route(&format!("{base}/infer"), post(infer::infer))
+            .route(&format!("{base}/generate"), post(generate::generate))
+            .route(&format!("{base}/generate_stream"), post(generate::generate_stream));
     }
     router
         .route("/v2", get(describe::server))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
+use crate::engine::EngineError;
 use crate::serving::{Absent, InferError};
 
 /// After which a caller may ask again for a model that is on its way. An install takes longer, but a
@@ -53,6 +54,8 @@ impl From<Absent> for ApiError {
 impl From<InferError> for ApiError {
     fn from(error: InferError) -> Self {
         let status = match error {
+            // Only the engine could see what is wrong with it, as a text of too many tokens.
+            InferError::Engine(EngineError::Input { .. }) => StatusCode::BAD_REQUEST,
             InferError::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
             InferError::Stopping | InferError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             InferError::Deadline => StatusCode::GATEWAY_TIMEOUT,

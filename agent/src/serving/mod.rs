@@ -22,6 +22,7 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -29,6 +30,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use tidegate_lifecycle::gates::Verdict;
+use tidegate_wire::manifest::Task;
 use tidegate_wire::report::Window;
 use tidegate_wire::{ModelName, Reason, Version};
 use tokio::sync::mpsc;
@@ -160,6 +162,10 @@ impl Serving {
         let previous = lane.active().map(|service| service.books.recent());
         let artifact = loaded.artifact.clone();
         let queue = Queue::new(&self.config, Arc::clone(&self.workers), lane.metrics.clone());
+        let queue = match loaded.manifest.task {
+            Task::Generation => queue.one_at_a_time(),
+            _ => queue,
+        };
         let own = self.models.get(model).cloned().unwrap_or_default();
         let service = Service::new(
             loaded,

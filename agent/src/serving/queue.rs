@@ -30,12 +30,20 @@ impl Workers {
 /// Where requests wait for one version of a model.
 pub(super) struct Queue {
     workers: Arc<Workers>,
+    /// Of models that run one request at a time: the one.
+    alone: Option<Arc<Semaphore>>,
     waiting: AtomicUsize,
     pub(super) waiting_max: usize,
     wait_max: Option<Duration>,
     metrics: ModelMetrics,
     /// Moving average of one run.
     run_ns: AtomicU64,
+}
+
+/// What a request holds while it runs.
+pub(super) struct Worker {
+    _worker: OwnedSemaphorePermit,
+    _alone: Option<OwnedSemaphorePermit>,
 }
 
 /// One request's place among those that wait.
@@ -57,11 +65,17 @@ impl Queue {
         Self {
             workers,
             metrics,
+            alone: None,
             waiting: AtomicUsize::new(0),
             waiting_max: config.queue_max,
             wait_max: config.wait_max(),
             run_ns: AtomicU64::new(0),
         }
+    }
+
+    /// The same, one request at a time: what runs takes so much memory that two would be too many.
+    pub(super) fn one_at_a_time(self) -> Self {
+        Self { alone: Some(Arc::new(Semaphore::new(1))), ..self }
     }
 
     /// Until when a request waits that arrived at `arrived` and does not say so itself.
@@ -73,18 +87,31 @@ impl Queue {
     ///
     /// # Errors
     /// [`InferError::Busy`], [`InferError::Deadline`] or [`InferError::Stopping`].
-    pub(super) async fn worker(
+    pub(super) async fn worker(&self, deadline: Option<Instant>) -> Result<Worker, InferError> {
+        // First its turn, so that whoever waits for it keeps no worker from other models.
+        let alone = match &self.alone {
+            Some(alone) => Some(self.permit(alone, 1, deadline).await?),
+            None => None,
+        };
+        let workers = &self.workers;
+        let worker = self.permit(&workers.permits, workers.count, deadline).await?;
+        Ok(Worker { _worker: worker, _alone: alone })
+    }
+
+    /// One of the `at_once` permits.
+    async fn permit(
         &self,
+        permits: &Arc<Semaphore>,
+        at_once: usize,
         deadline: Option<Instant>,
     ) -> Result<OwnedSemaphorePermit, InferError> {
-        let permits = Arc::clone(&self.workers.permits);
-        match Arc::clone(&permits).try_acquire_owned() {
+        match Arc::clone(permits).try_acquire_owned() {
             Ok(permit) => return Ok(permit),
             Err(TryAcquireError::Closed) => return Err(InferError::Stopping),
             Err(TryAcquireError::NoPermits) => {}
         }
-        let _place = self.enter()?;
-        let permit = permits.acquire_owned();
+        let _place = self.enter(at_once)?;
+        let permit = Arc::clone(permits).acquire_owned();
         let permit = match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline.into(), permit)
                 .await
@@ -98,15 +125,11 @@ impl Queue {
     ///
     /// # Errors
     /// [`InferError::Busy`].
-    fn enter(&self) -> Result<Place<'_>, InferError> {
+    fn enter(&self, at_once: usize) -> Result<Place<'_>, InferError> {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         self.metrics.waiting.inc();
         let place = Place(self);
-        if before < self.waiting_max {
-            Ok(place)
-        } else {
-            Err(self.busy(before, self.workers.count))
-        }
+        if before < self.waiting_max { Ok(place) } else { Err(self.busy(before, at_once)) }
     }
 
     /// What is said to a request behind `ahead` others, of which `at_once` run at a time.

@@ -101,17 +101,21 @@ impl Turn {
         arrived: Instant,
     ) -> Result<Answered, InferError> {
         if let Err(error) = &answer {
-            self.service.tally.failed(arrived.elapsed());
-            match error {
-                InferError::Stopping => self.refused(Refusal::Stopping),
-                InferError::Busy { .. } => self.refused(Refusal::Busy),
-                InferError::Deadline => self.refused(Refusal::Deadline),
-                InferError::Limits { .. } => self.refused(Refusal::Limits),
-                // The model saw these.
-                InferError::Engine(_) | InferError::Humble { .. } => {}
-            }
+            self.count_failure(error, arrived);
         }
         answer
+    }
+
+    pub(super) fn count_failure(&self, error: &InferError, arrived: Instant) {
+        self.service.tally.failed(arrived.elapsed());
+        match error {
+            InferError::Stopping => self.refused(Refusal::Stopping),
+            InferError::Busy { .. } => self.refused(Refusal::Busy),
+            InferError::Deadline => self.refused(Refusal::Deadline),
+            InferError::Limits { .. } => self.refused(Refusal::Limits),
+            // The model saw these.
+            InferError::Engine(_) | InferError::Humble { .. } => {}
+        }
     }
 
     /// Runs on a worker, once one is free.
