@@ -13,6 +13,7 @@ use tidegate_wire::invitation::{InvalidTicket, Invitation};
 use tidegate_wire::{DeviceId, Labels};
 
 use crate::engine::EnginesConfig;
+use crate::rehearsal::Rehearsal;
 use crate::serving::{ModelConfigs, ServingConfig};
 
 pub use api::ApiConfig;
@@ -59,6 +60,10 @@ pub struct Config {
     /// Engines that need more than their model.
     #[serde(default)]
     pub engines: EnginesConfig,
+    /// How candidates are loaded at first, in a process of their own; the program decides it. Without
+    /// it, limits of time and memory are looked at when a candidate is loaded already.
+    #[serde(skip)]
+    pub rehearsal: Option<Rehearsal>,
 }
 
 /// Reports to the controller, and the spool that keeps them until they are acknowledged.

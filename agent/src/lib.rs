@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod alone;
 pub mod clock;
 pub mod config;
 pub mod death;
@@ -41,6 +42,7 @@ mod listen;
 pub mod log;
 mod memory;
 mod protocol;
+pub mod rehearsal;
 pub mod renewal;
 mod run;
 pub mod self_test;

@@ -1,10 +1,12 @@
 //! `tidegate-agent --config FILE`: the agent as a program of its own.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate_agent::config::Config;
+use tidegate_agent::rehearsal::{self, Rehearsal};
 
 /// Runs signed models on this device and keeps them as the fleet's controller directs.
 #[derive(Debug, Parser)]
@@ -16,6 +18,16 @@ struct Arguments {
     /// Only reads the configuration and says whether it is good.
     #[arg(long)]
     check: bool,
+    /// Without a fleet or a configuration: answers with the model in a folder that `tidegate model
+    /// pack` wrote, to try it or to measure. May be given several times.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["config", "check"])]
+    serve: Vec<PathBuf>,
+    /// Where `--serve` listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8470", requires = "serve")]
+    listen: SocketAddr,
+    /// Loads the model of a slot within its limits, for the agent that started this process.
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    rehearse: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -30,7 +42,15 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::load(&arguments.config)?;
+    if let Some(slot) = &arguments.rehearse {
+        rehearsal::load(slot);
+        return Ok(());
+    }
+    if !arguments.serve.is_empty() {
+        tidegate_agent::log::start("info")?;
+        return Ok(tidegate_agent::alone::serve(&arguments.serve, arguments.listen)?);
+    }
+    let mut config = Config::load(&arguments.config)?;
     tidegate_agent::log::check(&config.log)?;
     if arguments.check {
         println!("{}: good, for device {}", arguments.config.display(), config.device);
@@ -39,6 +59,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     #[cfg(feature = "candle")]
     bound_threads(config.engines.threads);
     tidegate_agent::log::start(&config.log)?;
+    config.rehearsal = Rehearsal::by_this_program(&["--rehearse"]);
     Ok(tidegate_agent::run(config)?)
 }
 

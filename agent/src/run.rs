@@ -94,7 +94,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
     result
 }
 
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// Ready when the process is asked to stop (SIGTERM or SIGINT).
+pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {

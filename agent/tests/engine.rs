@@ -1,4 +1,4 @@
-//! The ONNX engine on real and on broken files.
+//! tract on real and on broken files, ONNX and NNEF.
 #![allow(missing_docs)]
 
 mod digits;
@@ -6,39 +6,43 @@ mod digits;
 use std::path::Path;
 
 use digits::{PIXELS, example, row, specs, stream};
-use tidegate_agent::engine::{Engine, EngineError, TRACT_ONNX, Tensor, Values, load};
+use tidegate_agent::engine::{
+    self, Engine, EngineError, TRACT_NNEF, TRACT_ONNX, Tensor, Values, nnef_from_onnx,
+};
 use tidegate_wire::Reason;
 use tidegate_wire::manifest::{Manifest, Task};
 use tidegate_wire::policy::Gates;
 use tidegate_wire::tensor::{Datatype, TensorSpec};
 
-/// Loads `file`, which is called `model` as in a slot or not.
-fn load_as(
+/// Loads `file` as a device does: from a slot, where it is called `model`.
+fn load(
     engine: &str,
     file: &Path,
     inputs: &[TensorSpec],
     outputs: &[TensorSpec],
 ) -> Result<Box<dyn Engine>, EngineError> {
-    let folder = tempfile::tempdir().unwrap();
-    let _ = std::fs::copy(file, folder.path().join("model"));
+    let slot = tempfile::tempdir().unwrap();
+    if file.exists() {
+        std::fs::copy(file, slot.path().join("model")).unwrap();
+    }
     let manifest = Manifest {
-        model: "digits".parse().unwrap(),
-        version: "1.0.0".parse().unwrap(),
+        model: digits::model_name(),
+        version: "1".parse().unwrap(),
         engine: engine.to_string(),
         task: Task::Classification,
-        files: vec![],
+        files: Vec::new(),
         inputs: inputs.to_vec(),
         outputs: outputs.to_vec(),
         gates: Gates::default(),
-        humility: vec![],
-        window_rows: 200,
+        humility: Vec::new(),
+        window_rows: 100,
     };
-    load(folder.path(), &manifest)
+    engine::load(slot.path(), &manifest)
 }
 
 fn load_digits(file: &Path) -> Result<Box<dyn Engine>, EngineError> {
     let (inputs, outputs) = specs();
-    load_as(TRACT_ONNX, file, &inputs, &outputs)
+    load(TRACT_ONNX, file, &inputs, &outputs)
 }
 
 fn broken(bytes: &[u8]) -> EngineError {
@@ -134,7 +138,7 @@ fn a_manifest_that_disagrees_with_the_graph_is_refused() {
     let file = example("1.1.0/model.onnx");
     let (inputs, outputs) = specs();
     let refuse = |inputs: &[_], outputs: &[_], words: &[&str]| {
-        let error = load_as(TRACT_ONNX, &file, inputs, outputs).err().expect("it was loaded");
+        let error = load(TRACT_ONNX, &file, inputs, outputs).err().expect("it was loaded");
         assert_eq!(error.reason(), Reason::SchemaMismatch, "{error}");
         let text = error.to_string();
         words.iter().for_each(|word| assert!(text.contains(word), "{text}: {word}"));
@@ -158,7 +162,7 @@ fn a_manifest_that_disagrees_with_the_graph_is_refused() {
     other[0].name = "label".to_string();
     refuse(&inputs, &other, &["label", "probabilities"]);
     refuse(&[], &outputs, &["no input"]);
-    let error = load_as("tea-leaves", &file, &inputs, &outputs).err().unwrap();
+    let error = load("no-such-engine", &file, &inputs, &outputs).err().unwrap();
     assert_eq!(error.reason(), Reason::Incompatible);
 }
 
@@ -177,4 +181,47 @@ fn inputs_of_the_wrong_size_or_type_are_refused_by_name() {
         assert!(matches!(&error, EngineError::Input { name, .. } if name == "pixels"), "{error}");
     }
     assert!(engine.run(&row(&[0.0; PIXELS])).is_ok());
+}
+
+#[test]
+fn nnef_answers_as_onnx_does_and_is_the_same_bytes_every_time() {
+    let (inputs, outputs) = specs();
+    for version in ["1.0.0", "1.1.0", "1.2.0"] {
+        let onnx = example(&format!("{version}/model.onnx"));
+        let archive = nnef_from_onnx(&onnx, &inputs, &outputs).unwrap();
+        assert_eq!(archive, nnef_from_onnx(&onnx, &inputs, &outputs).unwrap(), "{version}");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("archive");
+        std::fs::write(&file, archive).unwrap();
+        let nnef = load(TRACT_NNEF, &file, &inputs, &outputs).unwrap();
+        let onnx = load_digits(&onnx).unwrap();
+        let rows = row(&stream()[..50].concat());
+        assert_eq!(nnef.run(&rows).unwrap(), onnx.run(&rows).unwrap(), "{version}");
+    }
+}
+
+#[test]
+fn an_nnef_archive_that_disagrees_with_the_manifest_or_is_damaged_is_refused() {
+    let (inputs, outputs) = specs();
+    let archive = nnef_from_onnx(&example("1.1.0/model.onnx"), &inputs, &outputs).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("archive");
+    std::fs::write(&file, &archive).unwrap();
+    let mut other = inputs.clone();
+    other[0].shape = vec![-1, 63];
+    let error = load(TRACT_NNEF, &file, &other, &outputs).err().expect("it was loaded");
+    assert_eq!(error.reason(), Reason::SchemaMismatch, "{error}");
+    let mut other = outputs.clone();
+    other[0].datatype = Datatype::Int64;
+    let error = load(TRACT_NNEF, &file, &inputs, &other).err().expect("it was loaded");
+    assert_eq!(error.reason(), Reason::SchemaMismatch, "{error}");
+    for end in (0..archive.len()).step_by(997) {
+        std::fs::write(&file, &archive[..end]).unwrap();
+        // A tar file that ends between two entries may still be whole as far as it goes.
+        if let Err(error) = load(TRACT_NNEF, &file, &inputs, &outputs) {
+            assert_eq!(error.reason(), Reason::LoadFailed, "{error}");
+        }
+    }
+    let error = load(TRACT_NNEF, Path::new("/nowhere/model"), &inputs, &outputs).err().unwrap();
+    assert!(matches!(error, EngineError::Unreadable { .. }), "{error}");
 }

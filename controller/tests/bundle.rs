@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayD};
 use ndarray_npy::{NpzReader, NpzWriter, WritableElement};
+use prost::Message;
 use tempfile::TempDir;
 use tidegate_controller::bundle::Bundle;
 use tidegate_controller::bundle::check::check;
@@ -13,6 +14,8 @@ use tidegate_drift::BINS;
 use tidegate_wire::envelope;
 use tidegate_wire::manifest::{DriftReference, FileRole, Manifest};
 use tidegate_wire::tensor::GoldenSet;
+use tract_onnx::pb::tensor_proto::DataLocation;
+use tract_onnx::pb::{ModelProto, StringStringEntryProto, TensorProto};
 
 fn example(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits").join(version)
@@ -60,6 +63,44 @@ impl Folder {
         self
     }
 
+    /// Moves all weights into `file`; says how many there are.
+    fn externalise(&self, file: &str) -> usize {
+        let mut data = Vec::new();
+        let count = self.weights(|tensor| {
+            let entry =
+                |key: &str, value: String| StringStringEntryProto { key: key.into(), value };
+            let values = std::mem::take(&mut tensor.float_data);
+            let mut bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let length = bytes.len().to_string();
+            tensor.external_data = vec![
+                entry("location", file.into()),
+                entry("offset", data.len().to_string()),
+                entry("length", length),
+            ];
+            data.append(&mut bytes);
+            // Offsets are aligned in what PyTorch writes.
+            data.resize(data.len().next_multiple_of(64), 0);
+            tensor.data_location = Some(DataLocation::External as i32);
+        });
+        fs::write(self.path(file), data).unwrap();
+        count
+    }
+
+    /// Says that all weights lie in `location`.
+    fn locate(&self, location: &str) {
+        self.weights(|tensor| tensor.external_data[0].value = location.into());
+    }
+
+    fn weights(&self, change: impl FnMut(&mut TensorProto)) -> usize {
+        let path = self.path("model.onnx");
+        let mut model = ModelProto::decode(fs::read(&path).unwrap().as_slice()).unwrap();
+        let weights = &mut model.graph.as_mut().unwrap().initializer;
+        weights.iter_mut().for_each(change);
+        let count = weights.len();
+        fs::write(path, model.encode_to_vec()).unwrap();
+        count
+    }
+
     /// The error with the folder's own name left out.
     fn error(&self) -> String {
         let error = match Bundle::read(self.0.path()) {
@@ -71,6 +112,7 @@ impl Folder {
     }
 }
 
+const CONVERTED: &str = "converted from ONNX to NNEF; golden outputs are the same";
 const INPUT: &str = "input.pixels";
 const OUTPUT: &str = "output.probabilities";
 
@@ -84,7 +126,8 @@ fn the_examples_bundle_pass_their_golden_sets_and_are_the_same_every_time() {
         assert!(checked.worst < 1e-5, "{version}: {}", checked.worst);
         assert_eq!(bundle.notes, Vec::<String>::new());
         let needs = bundle.requirements.to_string();
-        assert_eq!(needs, "engine tract-onnx, ONNX operator set 18");
+        assert_eq!(needs, "engine tract-nnef");
+        assert_eq!(bundle.rewrites, [CONVERTED]);
         let again = Bundle::read(&example(version)).unwrap();
         assert_eq!(bundle.manifest_bytes, again.manifest_bytes);
         digests.insert(bundle.digest());
@@ -97,7 +140,7 @@ fn a_bundle_is_what_devices_read() {
     let bundle = Bundle::read(&example("1.1.0")).unwrap();
     let manifest: Manifest = envelope::open(&bundle.manifest_bytes).unwrap();
     assert_eq!(manifest, bundle.manifest);
-    assert_eq!(manifest.engine, "tract-onnx");
+    assert_eq!(manifest.engine, "tract-nnef");
     let roles: Vec<FileRole> = manifest.files.iter().map(|file| file.role).collect();
     assert_eq!(roles, [FileRole::Model, FileRole::Golden, FileRole::Reference, FileRole::Card]);
     let golden = &bundle.file(FileRole::Golden).unwrap().bytes;
@@ -128,6 +171,79 @@ fn the_range_of_the_training_data_is_in_the_reference() {
     };
     assert_eq!(ranges("1.1.0"), ((f32::MIN, f32::MAX), (-8.0, 24.0)));
     assert_eq!(ranges("1.2.0"), ((f32::MIN, f32::MAX), (-0.5, 1.5)));
+}
+
+#[test]
+fn a_named_engine_is_taken_and_asks_for_the_operator_set() {
+    let folder = Folder::new();
+    folder.replace("task = ", "engine = \"tract-onnx\"\ntask = ");
+    let bundle = Bundle::read(folder.0.path()).unwrap();
+    assert_eq!(bundle.requirements.to_string(), "engine tract-onnx, ONNX operator set 18");
+    assert_eq!(bundle.rewrites, Vec::<String>::new());
+    let model = &bundle.file(FileRole::Model).unwrap().bytes;
+    assert_eq!(*model, fs::read(folder.path("model.onnx")).unwrap());
+    assert_eq!(check(&bundle).unwrap().rows, 64);
+
+    folder.replace("\"tract-onnx\"", "\"tract-nnef\"");
+    assert_eq!(Bundle::read(folder.0.path()).unwrap().manifest.engine, "tract-nnef");
+    folder.replace("task = ", "requirements = { opset = 18 }\ntask = ");
+    let error = folder.error();
+    assert!(error.starts_with("model.toml: requirements.opset = 18: devices get"), "{error}");
+}
+
+/// As PyTorch writes it: weights of more than a kilobyte lie in a second file.
+#[test]
+fn weights_beside_the_model_are_put_into_it() {
+    let whole = Bundle::read(&example("1.1.0")).unwrap();
+    let folder = Folder::new();
+    let count = folder.externalise("model.onnx.data");
+    let bundle = Bundle::read(folder.0.path()).unwrap();
+    let line = format!("{count} tensors put into the model file from model.onnx.data");
+    assert_eq!(bundle.rewrites, [line.as_str(), CONVERTED]);
+    assert_eq!(bundle.file(FileRole::Model), whole.file(FileRole::Model));
+    assert_eq!(check(&bundle).unwrap().rows, 64);
+
+    folder.replace("task = ", "engine = \"tract-onnx\"\ntask = ");
+    let bundle = Bundle::read(folder.0.path()).unwrap();
+    assert_eq!(check(&bundle).unwrap().rows, 64);
+}
+
+#[test]
+fn weights_that_are_missing_cut_or_elsewhere_are_refused() {
+    let folder = Folder::new();
+    folder.externalise("weights.bin");
+    let data = fs::read(folder.path("weights.bin")).unwrap();
+    fs::write(folder.path("weights.bin"), &data[..data.len() / 2]).unwrap();
+    let error = folder.error();
+    assert!(error.starts_with("model.onnx: tensor ") && error.contains("copied whole"), "{error}");
+    fs::remove_file(folder.path("weights.bin")).unwrap();
+    let error = folder.error();
+    assert!(error.starts_with("model.onnx: it keeps weights in weights.bin, which"), "{error}");
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), &data).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret"), folder.path("weights.bin")).unwrap();
+    let error = folder.error();
+    assert!(error.contains("\"weights.bin\", outside its own folder"), "{error}");
+    for location in ["../secret", "/etc/passwd", "a/../../secret"] {
+        let folder = Folder::new();
+        folder.externalise("weights.bin");
+        folder.locate(location);
+        let error = folder.error();
+        assert!(error.contains("outside its own folder"), "{location}: {error}");
+    }
+}
+
+#[test]
+fn a_packed_model_is_what_a_slot_has() {
+    let bundle = Bundle::read(&example("1.1.0")).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let packed = place.path().join("packed");
+    bundle.write(&packed).unwrap();
+    assert!(bundle.write(&packed).is_err(), "nothing is overwritten");
+    let loaded = tidegate_agent::alone::load(&packed).unwrap();
+    assert_eq!(loaded.artifact.digest, bundle.digest());
+    // What was measured is remembered beside the model.
+    assert!(packed.join("measured").exists());
 }
 
 #[test]
@@ -162,8 +278,8 @@ fn an_unknown_key() {
     folder.replace("golden = ", "goldne = ");
     let expected = "model.toml: TOML parse error at line 4, column 1\n  |\n4 | goldne = \"golden.npz\"\n  \
                     | ^^^^^^\nunknown field `goldne`, expected one of `name`, `version`, `model`, \
-                    `golden`, `reference`, `card`, `task`, `inputs`, `outputs`, `gates`, \
-                    `window_rows`, `requirements`";
+                    `engine`, `golden`, `reference`, `card`, `task`, `inputs`, `outputs`, `gates`, \
+                    `window_rows`, `humility`, `requirements`";
     assert_eq!(folder.error(), expected);
 }
 
@@ -254,8 +370,8 @@ fn arrays_of_another_type_or_shape() {
 
     let odd = inputs.mapv(|value| value > 0.0).into_dyn();
     folder.write_golden((INPUT, odd), (OUTPUT, outputs.clone().into_dyn()));
-    let expected = "golden.npz: the array \"input.pixels\" has the type '|b1': use float32, int64, \
-                    float64, int32 or uint8";
+    let expected = "golden.npz: the array \"input.pixels\" is bool, model.toml says FP32: store it \
+                    with .astype(\"float32\")";
     assert_eq!(folder.error(), expected);
 
     let images = inputs.clone().into_shape_with_order((64, 8, 8)).unwrap().into_dyn();

@@ -15,6 +15,7 @@ use super::tasks::{self, Answer, Answers, Place};
 use crate::disk::Folder;
 use crate::fetch::Pace;
 use crate::link::{Keep, Uplink};
+use crate::rehearsal::Rehearsal;
 use crate::serving::{LoadedModel, Serving};
 use crate::tls::TimeFloor;
 use crate::upstream::Upstream;
@@ -28,6 +29,7 @@ pub(super) struct Hands {
     pub(super) upstream: Upstream,
     pub(super) floor: TimeFloor,
     pub(super) pace: Arc<Pace>,
+    pub(super) rehearsal: Option<Rehearsal>,
     pub(super) answers: Answers,
     pub(super) held: BTreeMap<ModelName, Held>,
     /// The question for metadata that is open.
@@ -153,7 +155,8 @@ impl Hands {
 
     fn place(&self, model: &ModelName) -> Place {
         let slots = tidegate_device::store::slots(model);
-        Place { disk: self.disk.clone(), slots, model: model.clone() }
+        let (disk, model) = (self.disk.clone(), model.clone());
+        Place { disk, slots, model, rehearsal: self.rehearsal.clone() }
     }
 
     /// Ends the download, and waits until it does nothing more.

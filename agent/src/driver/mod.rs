@@ -98,6 +98,7 @@ impl Driver {
             upstream: parts.upstream,
             floor: parts.floor,
             pace: Arc::new(Pace::new(config.downloads.kib_per_second_max)),
+            rehearsal: config.rehearsal.clone(),
             answers: sender,
             held: BTreeMap::new(),
             asking: None,

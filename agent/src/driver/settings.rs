@@ -60,6 +60,7 @@ mod tests {
         assert!(facts.memory_mib > 16 && facts.memory_mib < u32::MAX);
         let engine = |name: &str| facts.engines.iter().find(|engine| engine.name == name);
         assert_eq!(engine("tract-onnx").unwrap().opset_max, 18);
+        assert_eq!(engine("tract-nnef").unwrap().opset_max, 0);
         assert_eq!(engine("candle-bert").is_some(), cfg!(feature = "candle"));
         assert!(engine("onnxruntime").is_none());
         config.engines.onnxruntime = Some("/usr/lib/libonnxruntime.so".into());

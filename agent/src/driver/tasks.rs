@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::disk::Folder;
 use crate::fetch::{self, FetchError, Pace};
+use crate::rehearsal::Rehearsal;
 use crate::self_test::{SelfTestOutcome, self_test};
 use crate::serving::{LoadError, LoadedModel, read_golden};
 use crate::upstream::Upstream;
@@ -36,6 +37,8 @@ pub(super) struct Place {
     pub(super) disk: Folder,
     pub(super) slots: Slots,
     pub(super) model: ModelName,
+    /// How candidates are loaded at first.
+    pub(super) rehearsal: Option<Rehearsal>,
 }
 
 impl Place {
@@ -53,7 +56,7 @@ pub(super) fn download(
     answers: Answers,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let Place { disk, slots, model } = place;
+        let Place { disk, slots, model, .. } = place;
         tokio::time::sleep(Duration::from_millis(order.delay_ms)).await;
         let order = fetch::Order {
             artifact: order.artifact,
@@ -123,6 +126,8 @@ fn load_and_test(
     let tries = manifest.gates.self_test.tries;
     up_to(tries, || {
         let (artifact, manifest) = (artifact.clone(), manifest.clone());
+        let rehearsed = place.rehearsal.as_ref().map(|rehearsal| rehearsal.run(&folder, &manifest));
+        rehearsed.transpose().map_err(unusable)?;
         let loaded = LoadedModel::load(&folder, artifact, manifest).map_err(unusable)?;
         let outcome = self_test(&loaded, &golden);
         match outcome.verdict {

@@ -1,11 +1,12 @@
 //! What an ONNX graph says of itself, set against the manifest before anything is prepared.
 
-use tidegate_wire::tensor::{Datatype, TensorSpec};
+use tidegate_wire::tensor::TensorSpec;
 use tract_onnx::pb::{GraphProto, NodeProto};
-use tract_onnx::prelude::{DatumType, Framework, InferenceFact, InferenceModel, OutletId};
+use tract_onnx::prelude::{Framework, InferenceFact, InferenceModel, OutletId};
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::EngineError;
+use super::schema::{datum_type, schema, shape};
 
 /// tract's reader of ONNX, with our operators.
 pub(super) fn onnx() -> tract_onnx::Onnx {
@@ -40,36 +41,6 @@ fn name_of(node: &NodeProto) -> String {
         ("", Some(output)) => output.clone(),
         (name, _) => name.to_string(),
     }
-}
-
-/// Whether `specs` are tensors that an engine can take: −1 only in front, no empty dimension, and
-/// batched either all or none.
-pub(super) fn check_specs(
-    inputs: &[TensorSpec],
-    outputs: &[TensorSpec],
-) -> Result<bool, EngineError> {
-    let (Some(first), false) = (inputs.first(), outputs.is_empty()) else {
-        return Err(schema("the manifest names no input or no output".to_string()));
-    };
-    let batched = first.shape.first() == Some(&-1);
-    for spec in inputs.iter().chain(outputs) {
-        let rest = &spec.shape[usize::from(spec.shape.first() == Some(&-1))..];
-        if rest.iter().any(|dim| *dim < 1) {
-            let text = "-1 may only stand first, and other dimensions are 1 or more";
-            return Err(schema(format!(
-                "tensor {:?} has shape {:?}: {text}",
-                spec.name, spec.shape
-            )));
-        }
-        if batched != (spec.shape.first() == Some(&-1)) {
-            let text = "either all tensors have a batch dimension (-1 in front) or none";
-            return Err(schema(format!(
-                "tensor {:?} has shape {:?}: {text}",
-                spec.name, spec.shape
-            )));
-        }
-    }
-    Ok(batched)
 }
 
 /// The input outlets in the order of `specs`; each must be in the graph, and none more.
@@ -113,11 +84,7 @@ pub(super) fn match_outputs(
 
 /// Whether what the graph declares, as far as it does, is what the manifest says. A declared batch
 /// of 1 fits a batch dimension, since rows are answered one by one.
-pub(super) fn check_fact(
-    spec: &TensorSpec,
-    kind: &str,
-    fact: &InferenceFact,
-) -> Result<(), EngineError> {
+fn check_fact(spec: &TensorSpec, kind: &str, fact: &InferenceFact) -> Result<(), EngineError> {
     if let Some(found) = fact.datum_type.concretize()
         && found != datum_type(spec.datatype)
     {
@@ -129,7 +96,7 @@ pub(super) fn check_fact(
     let dims: Vec<Option<i64>> =
         fact.shape.dims().map(|dim| dim.concretize().and_then(|dim| dim.to_i64().ok())).collect();
     let closed = !fact.shape.is_open();
-    let row = one_row(spec);
+    let row = shape(spec, 1);
     let fits = dims.len() <= row.len()
         && (!closed || dims.len() == row.len())
         && dims.iter().zip(&row).all(|(have, want)| have.is_none_or(|dim| dim == *want as i64));
@@ -141,35 +108,6 @@ pub(super) fn check_fact(
     let (name, shape) = (&spec.name, &spec.shape);
     let shown = shown.join(", ");
     Err(schema(format!("{kind} {name:?} is [{shown}] in the graph, {shape:?} in the manifest")))
-}
-
-/// The shape of one row: the batch dimension is 1.
-pub(super) fn one_row(spec: &TensorSpec) -> Vec<usize> {
-    spec.shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(1)).collect()
-}
-
-/// The engine's name for a type.
-pub(super) fn datum_type(datatype: Datatype) -> DatumType {
-    match datatype {
-        Datatype::Bool => DatumType::Bool,
-        Datatype::Uint8 => DatumType::U8,
-        Datatype::Uint16 => DatumType::U16,
-        Datatype::Uint32 => DatumType::U32,
-        Datatype::Uint64 => DatumType::U64,
-        Datatype::Int8 => DatumType::I8,
-        Datatype::Int16 => DatumType::I16,
-        Datatype::Int32 => DatumType::I32,
-        Datatype::Int64 => DatumType::I64,
-        Datatype::Fp16 => DatumType::F16,
-        Datatype::Fp32 => DatumType::F32,
-        Datatype::Fp64 => DatumType::F64,
-        Datatype::Bytes => DatumType::String,
-    }
-}
-
-/// A disagreement between graph and manifest.
-pub(super) fn schema(detail: String) -> EngineError {
-    EngineError::Schema { detail }
 }
 
 /// Reads the protocol buffer; `None` if the bytes are none or hold no graph.

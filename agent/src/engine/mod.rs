@@ -7,9 +7,17 @@
 #[cfg(feature = "candle")]
 mod candle;
 mod coupling_op;
+mod error;
+#[cfg(feature = "onnx")]
 mod graph;
+mod layout;
+mod nnef;
+#[cfg(feature = "onnx")]
+mod onnx;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
+mod plan;
+mod schema;
 mod settings;
 mod tensor;
 mod text;
@@ -18,13 +26,17 @@ mod trees;
 mod trees_node;
 mod trees_op;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tidegate_wire::Reason;
 use tidegate_wire::manifest::{FileRole, Manifest};
 use tidegate_wire::tensor::TensorSpec;
 
 pub use coupling_op::COUPLING;
+pub use error::EngineError;
+#[cfg(feature = "onnx")]
+pub use nnef::from_onnx as nnef_from_onnx;
+#[cfg(feature = "onnx")]
+pub use onnx::opset;
 pub use settings::{EnginesConfig, configure};
 pub(crate) use tensor::each;
 pub use tensor::{Tensor, Values};
@@ -32,7 +44,10 @@ pub use text::{Continuation, Ending, Prompt, Reader};
 pub use trees_node::{TREE_OPERATORS, attributes_of};
 pub use trees_op::nnef_registry;
 
-/// The name of the ONNX engine in a manifest.
+/// The name of the engine for NNEF archives, as [`nnef_from_onnx`] writes them.
+pub const TRACT_NNEF: &str = "tract-nnef";
+
+/// The name of the engine for ONNX graphs; it needs the feature `onnx`, which is there by default.
 pub const TRACT_ONNX: &str = "tract-onnx";
 
 /// The name of the engine of tree ensembles in a manifest.
@@ -49,7 +64,10 @@ pub const ONNXRUNTIME: &str = "onnxruntime";
 
 /// The engines that this build has, by their names in manifests.
 pub fn names() -> Vec<&'static str> {
-    let mut names = vec![TRACT_ONNX, TREES];
+    let mut names = vec![TRACT_NNEF, TREES];
+    if cfg!(feature = "onnx") {
+        names.push(TRACT_ONNX);
+    }
     if cfg!(feature = "candle") {
         names.extend([CANDLE_BERT, CANDLE_LLAMA]);
     }
@@ -63,6 +81,7 @@ pub fn names() -> Vec<&'static str> {
 /// such engine at all.
 pub fn feature_of(name: &str) -> Option<&'static str> {
     match name {
+        TRACT_ONNX => Some("onnx"),
         CANDLE_BERT | CANDLE_LLAMA => Some("candle"),
         ONNXRUNTIME => Some("onnxruntime"),
         _ => None,
@@ -76,15 +95,6 @@ pub fn feature_of(name: &str) -> Option<&'static str> {
 /// tract-onnx 0.23.9, `src/model.rs`, `Onnx::parse_with_template`; to be looked at with every
 /// update of tract.
 pub const ONNX_OPSETS: std::ops::RangeInclusive<u32> = 9..=18;
-
-/// The ONNX operator set that a model file was exported for, the standard domain's; none if it
-/// does not say.
-///
-/// # Errors
-/// [`EngineError::NotOnnx`] if it is something else.
-pub fn opset(model_file: &Path) -> Result<Option<u32>, EngineError> {
-    tract::opset(model_file)
-}
 
 /// A loaded model.
 pub trait Engine: Send + Sync {
@@ -123,119 +133,6 @@ pub trait Engine: Send + Sync {
     }
 }
 
-/// Why a model was not loaded, or did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The manifest names an engine that this build lacks.
-    #[error("this build has no engine {name:?}, only {}: {}", names().join(", "), missing(name))]
-    UnknownEngine {
-        /// The manifest's engine.
-        name: String,
-    },
-    /// The file cannot be read.
-    #[error("cannot read the model file {}", file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is something else.
-    #[error("{} is not an ONNX model: {detail}; export the model as ONNX and push it again", file.display())]
-    NotOnnx {
-        /// The file.
-        file: PathBuf,
-        /// What was found.
-        detail: String,
-    },
-    /// The graph needs what the engine does not have.
-    #[error(
-        "node {node:?} uses the operator {operator}, which the engine {TRACT_ONNX} lacks; export \
-         the model without it"
-    )]
-    UnsupportedOperator {
-        /// The operator, with its domain unless it is the standard one.
-        operator: String,
-        /// The node's name, or its first output's.
-        node: String,
-    },
-    /// Graph and manifest disagree.
-    #[error("{detail}; correct the tensors in the model's description and push it again")]
-    Schema {
-        /// Which tensor, what the graph has and what the manifest says.
-        detail: String,
-    },
-    /// The engine refused the graph.
-    #[error("the engine cannot prepare {}: {detail}", file.display())]
-    Prepare {
-        /// The file.
-        file: PathBuf,
-        /// The engine's own words.
-        detail: String,
-    },
-    /// The network is of another kind than those that the engine runs.
-    #[error("{} describes a network of the type {found:?}, this engine runs {known:?} only", file.display())]
-    Architecture {
-        /// The file that says so.
-        file: PathBuf,
-        /// What it says; may be empty.
-        found: String,
-        /// What it should say.
-        known: &'static str,
-    },
-    /// A shared library that the engine needs is missing, or is another.
-    #[error(
-        "the library of ONNX Runtime cannot be used: {detail}; set `engines.onnxruntime` in the \
-         agent's configuration, or ORT_DYLIB_PATH where there is none, to its path"
-    )]
-    Library {
-        /// The path, and what is wrong with it.
-        detail: String,
-    },
-    /// Text is asked of a model that gives numbers.
-    #[error("this model does not write text; ask it at .../infer")]
-    NoText,
-    /// An input is not what the engine was loaded for.
-    #[error("input {name:?}: {detail}")]
-    Input {
-        /// The input.
-        name: String,
-        /// What is wrong.
-        detail: String,
-    },
-    /// The engine failed on these values.
-    #[error("the model failed on these inputs: {detail}")]
-    Run {
-        /// The engine's own words.
-        detail: String,
-    },
-}
-
-impl EngineError {
-    /// The reason that travels.
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::UnknownEngine { .. } | Self::Library { .. } => Reason::Incompatible,
-            Self::UnsupportedOperator { .. } | Self::Architecture { .. } => {
-                Reason::UnsupportedOperator
-            }
-            Self::Schema { .. } | Self::Input { .. } | Self::NoText => Reason::SchemaMismatch,
-            Self::Unreadable { .. } | Self::NotOnnx { .. } | Self::Prepare { .. } => {
-                Reason::LoadFailed
-            }
-            Self::Run { .. } => Reason::GoldenMismatch,
-        }
-    }
-}
-
-/// What to do about an engine that this build lacks.
-fn missing(name: &str) -> String {
-    match feature_of(name) {
-        Some(feature) => format!("build it with `--features {feature}`"),
-        None => "export the model for one of these, or update".to_string(),
-    }
-}
-
 /// Loads a model with the engine that its manifest names, from a folder in which its files have the
 /// names of their roles. Blocks; takes milliseconds to seconds.
 ///
@@ -245,7 +142,9 @@ pub fn load(folder: &Path, manifest: &Manifest) -> Result<Box<dyn Engine>, Engin
     let model_file = folder.join(FileRole::Model.name());
     let (inputs, outputs) = (&manifest.inputs, &manifest.outputs);
     match manifest.engine.as_str() {
-        TRACT_ONNX => Ok(Box::new(tract::TractEngine::load(&model_file, inputs, outputs)?)),
+        TRACT_NNEF => tract::load(inputs, outputs, &model_file, nnef::read),
+        #[cfg(feature = "onnx")]
+        TRACT_ONNX => tract::load(inputs, outputs, &model_file, onnx::read),
         #[cfg(feature = "candle")]
         CANDLE_BERT => Ok(Box::new(candle::BertEngine::load(folder, inputs, outputs)?)),
         #[cfg(feature = "candle")]

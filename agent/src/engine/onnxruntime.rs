@@ -12,7 +12,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 use tidegate_wire::tensor::{Datatype, TensorSpec};
 
-use super::graph::check_specs;
+use super::schema::check_specs;
 use super::settings::settings;
 use super::tract::words;
 use super::{Engine, EngineError, Tensor, Values};

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tidegate_trees::{Ensemble, Labels, Scores};
 use tidegate_wire::tensor::{Datatype, TensorSpec};
 
-use super::graph::{check_specs, schema};
+use super::schema::{check_specs, schema};
 use super::{Engine, EngineError, Tensor, Values};
 
 /// Buffers kept for reuse, at most: as many calls at a time need no new one.

@@ -97,6 +97,18 @@ pub enum LoadError {
         /// What the manifest allows.
         max_mib: u32,
     },
+    /// It needed more memory than it may take, or than there was.
+    #[error("loading ended for want of memory, {max_mib} MiB are allowed (self_test.rss_mib_max)")]
+    OutOfMemory {
+        /// What the manifest allows.
+        max_mib: u32,
+    },
+    /// It took its process down.
+    #[error("loading broke down: {detail}; report this with the model file")]
+    BrokeDown {
+        /// How the process ended.
+        detail: String,
+    },
 }
 
 impl LoadError {
@@ -108,7 +120,8 @@ impl LoadError {
             Self::Malformed { source, .. } => source.reason(),
             Self::ForeignReference { .. } | Self::Humility { .. } => Reason::SchemaMismatch,
             Self::TooSlow { .. } => Reason::LoadTooSlow,
-            Self::TooMuchMemory { .. } => Reason::TooMuchMemory,
+            Self::TooMuchMemory { .. } | Self::OutOfMemory { .. } => Reason::TooMuchMemory,
+            Self::BrokeDown { .. } => Reason::LoadFailed,
         }
     }
 }

@@ -27,8 +27,7 @@ pub struct Checked {
 
 /// Loads the bundle's model with the devices' engine and compares its golden outputs.
 ///
-/// The engine sees only the bytes that devices will get: weights in a second file beside the model
-/// (ONNX external data) are missing here as they would be there.
+/// The engine sees only the bytes that devices will get.
 ///
 /// # Errors
 /// [`BundleError::Engine`] if the model cannot run on devices, [`BundleError::Golden`] if its

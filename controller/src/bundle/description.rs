@@ -20,6 +20,10 @@ const WINDOW_ROWS: u32 = 500;
 /// Fewer rows would say something about single ones (privacy), and decide nothing.
 const WINDOW_ROWS_MIN: u32 = 50;
 
+/// What `engine` may say. Whether this program has an engine is another question.
+const ENGINES: [&str; 6] =
+    ["tract-nnef", "tract-onnx", "trees", "candle-bert", "candle-llama", "onnxruntime"];
+
 /// A folder's `model.toml`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,8 +32,10 @@ pub struct Description {
     pub name: ModelName,
     /// This version of it.
     pub version: Version,
-    /// The ONNX file, relative to the folder, as are all files.
+    /// The model file, relative to the folder, as are all files.
     pub model: PathBuf,
+    /// What runs it, if that is not left to the tool.
+    pub engine: Option<String>,
     /// The golden set, `.npz`.
     pub golden: PathBuf,
     /// The training sample, `.npz`.
@@ -152,6 +158,9 @@ impl Description {
                 return Err(format!("inputs {name:?}: limits [{low}, {high}] must rise"));
             }
         }
+        if let Some(engine) = self.engine.as_deref().filter(|name| !ENGINES.contains(name)) {
+            return Err(format!("engine = {engine:?}: there is no such engine, only {ENGINES:?}"));
+        }
         self.check_classes()?;
         let (inputs, outputs) = (self.input_specs(), self.output_specs());
         let model = (self.task, &inputs[0], &outputs[0]);
@@ -217,11 +226,11 @@ impl Description {
         self.outputs.iter().map(spec).collect()
     }
 
-    pub(super) fn manifest(&self, files: Vec<FileEntry>) -> Manifest {
+    pub(super) fn manifest(&self, engine: &str, files: Vec<FileEntry>) -> Manifest {
         Manifest {
             model: self.name.clone(),
             version: self.version.clone(),
-            engine: super::ENGINE.into(),
+            engine: engine.to_owned(),
             task: self.task,
             files,
             inputs: self.input_specs(),
@@ -234,10 +243,10 @@ impl Description {
 
     /// What a device must have: what the publisher says, and the operator set `derived` from the
     /// model file unless the publisher says another.
-    pub(super) fn requirements(&self, derived: Option<u32>) -> Requirements {
+    pub(super) fn requirements(&self, engine: &str, derived: Option<u32>) -> Requirements {
         let section = &self.requirements;
         Requirements {
-            engines: vec![super::ENGINE.into()],
+            engines: vec![engine.to_owned()],
             opset: section.opset.or(derived),
             // Parsed before.
             agent_min: section.agent_min.as_ref().and_then(|text| text.parse().ok()),
@@ -291,7 +300,7 @@ shape = [-1, 10]
         let description = Description::parse(GOOD).unwrap();
         assert_eq!(description.window_rows, WINDOW_ROWS);
         assert_eq!(description.gates, Gates::default());
-        assert_eq!(description.requirements(None).engines, ["tract-onnx"]);
+        assert_eq!(description.requirements("trees", None).engines, ["trees"]);
     }
 
     #[test]
@@ -301,10 +310,13 @@ shape = [-1, 10]
         let description = Description::parse(&format!("{GOOD}{more}")).unwrap();
         assert_eq!(description.gates.trial.seconds_min, 5);
         assert_eq!(description.gates.trial.samples_min, Gates::default().trial.samples_min);
-        assert_eq!(description.requirements(None).agent_min, Some(AgentVersion([0, 2, 0])));
-        assert_eq!(description.requirements(Some(13)).opset, Some(13));
+        assert_eq!(
+            description.requirements("trees", None).agent_min,
+            Some(AgentVersion([0, 2, 0]))
+        );
+        assert_eq!(description.requirements("tract-onnx", Some(13)).opset, Some(13));
         let said = Description::parse(&format!("{GOOD}[requirements]\nopset = 15")).unwrap();
-        assert_eq!(said.requirements(Some(13)).opset, Some(15));
+        assert_eq!(said.requirements("tract-onnx", Some(13)).opset, Some(15));
     }
 
     #[test]
@@ -342,6 +354,7 @@ shape = [-1, 10]
             ("[-1, 10]", "[-1, 10]\nlabels = ['a']", "1 labels for 10 classes"),
             ("[-1, 64]", "[-1, 64]\nrange = [1.0, 1.0]", "range [1, 1] must rise"),
             ("version = \"1.0.0\"", "version = \"1/0\"", "\"1/0\" is no version"),
+            ("task = ", "engine = 'tract'\ntask = ", "engine = \"tract\": there is no such engine"),
             ("task = ", "window_rows = 9\ntask = ", "window_rows = 9: 50 to 16777215"),
             ("\"FP32\"\nshape = [-1, 10]", "\"INT64\"\nshape = [-1, 10]", "must be FP32 probab"),
             ("\"FP32\"", "\"FP33\"", "unknown variant `FP33`"),

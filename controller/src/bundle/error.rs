@@ -67,6 +67,22 @@ pub enum BundleError {
         /// What the devices' engine says.
         error: EngineError,
     },
+    /// Weights in files beside the model cannot be put into it.
+    #[error("{}: {what}", path.display())]
+    ExternalData {
+        /// The model file.
+        path: PathBuf,
+        /// The tensor or file, and what to do.
+        what: String,
+    },
+    /// The model cannot be made what `model.toml` asks for.
+    #[error("{}: {what}", path.display())]
+    Conversion {
+        /// The model file.
+        path: PathBuf,
+        /// What was asked for and why it cannot be.
+        what: String,
+    },
     /// The golden set did not come out.
     #[error("{0}")]
     Golden(Box<GoldenMismatch>),

@@ -1,17 +1,20 @@
 //! From a model's folder to a manifest and its blobs, and on to a signed release.
 //!
-//! A folder has a `model.toml` ([`Description`]) that names the ONNX file, a golden set and a
+//! A folder has a `model.toml` ([`Description`]) that names the model file, a golden set and a
 //! reference sample (both `.npz`, written by the training script) and a model card.
-//! [`Bundle::read`] turns them into what devices fetch; the same folder always gives the same
-//! bytes, so the artifact's digest is stable. [`check`](check::check) loads the model with the
+//! [`Bundle::read`] turns them into what devices fetch, choosing the engine (`choose`); the same
+//! folder always gives the same bytes, so the artifact's digest is stable. [`check`](check::check) loads the model with the
 //! devices' own engine and runs the golden set, so that a model which cannot pass its self-test
 //! never leaves the publisher's machine. [`publish`](publish::publish) uploads and signs.
 
 pub mod check;
+mod choose;
 mod description;
 mod error;
+mod external_data;
 mod golden;
 pub mod memory;
+mod nnef;
 mod npz;
 pub mod publish;
 mod reference;
@@ -20,7 +23,7 @@ pub mod standing;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidegate_agent::engine;
+use tidegate_device::store::slots::MANIFEST;
 use tidegate_trust::Requirements;
 use tidegate_wire::manifest::{FileEntry, FileRole, Manifest};
 use tidegate_wire::tensor::GoldenSet;
@@ -29,9 +32,6 @@ use tidegate_wire::{Digest, envelope, envelope::Message};
 pub use description::{Description, InputSection, OutputSection, RequirementsSection};
 pub use error::{BundleError, GoldenMismatch};
 pub use reference::FEATURES_MAX;
-
-/// The engine that bundles are made for.
-pub const ENGINE: &str = engine::TRACT_ONNX;
 
 /// The name of a folder's description.
 pub const DESCRIPTION: &str = "model.toml";
@@ -54,12 +54,14 @@ pub struct Bundle {
     pub golden: GoldenSet,
     /// What a device must have.
     pub requirements: Requirements,
+    /// What was done to the model file for the devices' sake, and what could not be.
+    pub rewrites: Vec<String>,
     /// What the publisher should know: nothing is wrong, but something is not watched.
     pub notes: Vec<String>,
 }
 
 /// One file as it is stored and fetched.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleFile {
     /// What it is for.
     pub role: FileRole,
@@ -80,8 +82,9 @@ impl Bundle {
         let description = Description::parse(&text)
             .map_err(|error| BundleError::Description { path: path.clone(), what: error })?;
         let mut notes = Vec::new();
-        let mut files = vec![BundleFile::new(FileRole::Model, model(dir, &description)?)];
         let golden = golden::read(&dir.join(&description.golden), &description)?;
+        let chosen = choose::choose(dir, &description, &golden, &mut notes)?;
+        let mut files = vec![BundleFile::new(FileRole::Model, chosen.model)];
         files.push(BundleFile::new(FileRole::Golden, envelope::seal(&golden)));
         if let Some(name) = &description.reference {
             let reference = reference::read(&dir.join(name), &description, &mut notes)?;
@@ -92,7 +95,9 @@ impl Bundle {
         if let Some(name) = &description.card {
             files.push(BundleFile::new(FileRole::Card, card(&dir.join(name))?));
         }
-        let manifest = description.manifest(files.iter().map(BundleFile::entry).collect());
+        files.extend(chosen.more);
+        let entries = files.iter().map(BundleFile::entry).collect();
+        let manifest = description.manifest(chosen.engine, entries);
         let manifest_bytes = envelope::seal(&manifest);
         if manifest_bytes.len() > Manifest::SIZE_MAX {
             let what = format!(
@@ -103,9 +108,18 @@ impl Bundle {
             return Err(BundleError::Description { path, what });
         }
         let model_path = dir.join(&description.model);
-        let derived = opset(&model_path, &mut notes);
-        let requirements = description.requirements(derived);
-        Ok(Self { manifest, manifest_bytes, files, model_path, golden, requirements, notes })
+        let requirements = description.requirements(chosen.engine, chosen.opset);
+        let rewrites = chosen.rewrites;
+        Ok(Self {
+            manifest,
+            manifest_bytes,
+            files,
+            model_path,
+            golden,
+            requirements,
+            rewrites,
+            notes,
+        })
     }
 
     /// SHA-256 of the manifest: the artifact's identity.
@@ -116,6 +130,16 @@ impl Bundle {
     /// The bytes of the file with this role.
     pub fn file(&self, role: FileRole) -> Option<&BundleFile> {
         self.files.iter().find(|file| file.role == role)
+    }
+
+    /// Writes manifest and files into a new folder, as a device's slot has them.
+    ///
+    /// # Errors
+    /// Those of the file system; also if the folder exists.
+    pub fn write(&self, folder: &Path) -> std::io::Result<()> {
+        fs::create_dir(folder)?;
+        fs::write(folder.join(MANIFEST), &self.manifest_bytes)?;
+        self.files.iter().try_for_each(|file| fs::write(folder.join(file.role.name()), &file.bytes))
     }
 
     /// Bytes of all files.
@@ -132,25 +156,6 @@ impl BundleFile {
     fn entry(&self) -> FileEntry {
         FileEntry { role: self.role, length: self.bytes.len() as u64, digest: self.digest }
     }
-}
-
-/// The operator set that the model was exported for, if devices can be asked for it.
-fn opset(model: &Path, notes: &mut Vec<String>) -> Option<u32> {
-    // What is no ONNX is told by the check, which loads it.
-    let opset = engine::opset(model).ok()??;
-    if engine::ONNX_OPSETS.contains(&opset) {
-        return Some(opset);
-    }
-    let (first, last) = (engine::ONNX_OPSETS.start(), engine::ONNX_OPSETS.end());
-    notes.push(format!(
-        "the model is exported for ONNX operator set {opset}; {ENGINE} is tested with {first} to \
-         {last}, so only the golden set says whether a device runs it rightly"
-    ));
-    None
-}
-
-fn model(dir: &Path, description: &Description) -> Result<Vec<u8>, BundleError> {
-    error::read_bytes(&dir.join(&description.model))
 }
 
 fn card(path: &Path) -> Result<Vec<u8>, BundleError> {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tidegate_wire::{Digest, ModelName, Version};
@@ -27,15 +28,17 @@ const EXAMPLES: &str = "\
 Examples:
   tidegate model check ./digits/1.1.0
   tidegate model push ./digits/1.1.0 --key ./keys/publisher.pem
+  tidegate model pack ./digits/1.1.0 ./packed && tidegate-agent --serve ./packed
   tidegate model revoke digits@1.1.0 --reason 'wrong labels' --key ./keys/publisher.pem
   tidegate model floor digits --version 1.0.0 --key ./keys/publisher.pem
   tidegate model list
   tidegate model show digits@1.1.0 --json
 
-A model's folder has a model.toml, an ONNX file, a golden set and a reference sample:
+A model's folder has a model.toml, a model file, a golden set and a reference sample:
   name = \"digits\"
   version = \"1.1.0\"
-  model = \"model.onnx\"
+  model = \"model.onnx\"         # weights in files beside it are put into it
+  # engine = \"tract-onnx\"      # what runs it; chosen by the tool if left out
   golden = \"golden.npz\"        # arrays input.<tensor> and output.<tensor>: what must come out
   reference = \"reference.npz\"  # the training rows, for drift; may be left out
   card = \"card.md\"             # for people; may be left out
@@ -72,6 +75,15 @@ enum Command {
     Check {
         /// The model's folder, with its model.toml.
         dir: PathBuf,
+    },
+    /// Check a model and write what devices would fetch into a folder.
+    ///
+    /// `tidegate-agent --serve FOLDER` answers with it as a device would, without a fleet.
+    Pack {
+        /// The model's folder, with its model.toml.
+        dir: PathBuf,
+        /// The folder to write; it is made, and must not exist.
+        folder: PathBuf,
     },
     /// Check a model, upload it and sign its release.
     ///
@@ -169,9 +181,10 @@ impl FromStr for ModelAndVersion {
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let Options { connection, command } = options;
-    let needs_controller = !matches!(command, Command::Check { .. });
+    let needs_controller = !matches!(command, Command::Check { .. } | Command::Pack { .. });
     match command {
         Command::Check { dir } => check(&dir, connection.json)?,
+        Command::Pack { dir, folder } => pack(&dir, &folder, connection.json)?,
         Command::Push { dir, signing } => push(&connection, &dir, &signing).await?,
         Command::Sign { model, signing, yes } => {
             sign::sign(&connection, &model, &signing, Consent::of(yes)).await?;
@@ -210,6 +223,17 @@ fn check(dir: &Path, json: bool) -> anyhow::Result<()> {
     }
     say_checked(&bundle, &checked)?;
     say("nothing was uploaded: `tidegate model push` does that")
+}
+
+fn pack(dir: &Path, folder: &Path, json: bool) -> anyhow::Result<()> {
+    let bundle = Bundle::read(dir)?;
+    let checked = check::check(&bundle)?;
+    bundle.write(folder).with_context(|| format!("cannot write {}", folder.display()))?;
+    if json {
+        return say_json(&described(&bundle, &checked));
+    }
+    say_checked(&bundle, &checked)?;
+    say(format_args!("written; try it: tidegate-agent --serve {}", folder.display()))
 }
 
 /// Checks, uploads and releases the model in `dir`, quietly; the root of trust lies beside the key.
@@ -283,6 +307,7 @@ fn say_checked(bundle: &Bundle, checked: &Checked) -> anyhow::Result<()> {
         checked.load.as_secs_f64() * 1e3,
         checked.per_row.as_secs_f64() * 1e6,
     ))?;
+    bundle.rewrites.iter().try_for_each(|line| say(format_args!("model file: {line}")))?;
     bundle.notes.iter().try_for_each(|note| say(format_args!("note: {note}")))
 }
 
@@ -297,6 +322,8 @@ fn described(bundle: &Bundle, checked: &Checked) -> serde_json::Value {
         "golden_worst": checked.worst,
         "load_ms": checked.load.as_secs_f64() * 1e3,
         "row_us": checked.per_row.as_secs_f64() * 1e6,
+        "engine": bundle.manifest.engine,
+        "rewrites": bundle.rewrites,
         "notes": bundle.notes,
     })
 }
