@@ -14,10 +14,12 @@ use tidegate_agent::engine::{
     self, CANDLE_BERT, CANDLE_LLAMA, Continuation, Ending, Engine, EngineError, Prompt, Tensor,
     Values,
 };
-use tidegate_wire::Reason;
+use tidegate_agent::self_test::self_test;
+use tidegate_agent::serving::LoadedModel;
 use tidegate_wire::manifest::{Manifest, Task};
 use tidegate_wire::policy::Gates;
-use tidegate_wire::tensor::{Datatype, TensorSpec};
+use tidegate_wire::tensor::{Datatype, GoldenSet, TensorData, TensorSpec};
+use tidegate_wire::{ArtifactRef, Digest, Reason};
 
 /// What the issue allows an embedding to differ by.
 const EMBEDDING_OFF_MAX: f32 = 1e-4;
@@ -254,6 +256,31 @@ fn rows_are_continued_one_by_one() {
     let answers = engine.run(&bytes(&[&asked[0].prompt, &asked[1].prompt])).unwrap();
     let texts = [&asked[0].text, &asked[1].text].map(|text| text.as_bytes().to_vec());
     assert_eq!(answers, [Tensor { shape: vec![2], values: Values::Bytes(texts.into()) }]);
+}
+
+#[test]
+fn a_self_test_wants_the_text_to_the_letter() {
+    let (slot, asked) = decoder();
+    let manifest = manifest(CANDLE_LLAMA, spec("answer", Datatype::Bytes, &[-1]));
+    let artifact = ArtifactRef { digest: Digest::of(b"x"), version: manifest.version.clone() };
+    let loaded = LoadedModel::reload(slot.path(), artifact, manifest).unwrap();
+    let strings = |name: &str, texts: [&str; 2]| {
+        let mut bytes = Vec::new();
+        let values = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        Values::Bytes(values).put_le_bytes(&mut bytes);
+        let (name, datatype) = (name.to_string(), Datatype::Bytes);
+        TensorData { name, datatype, shape: vec![2], bytes }
+    };
+    let inputs = vec![strings("text", [&asked[0].prompt, &asked[1].prompt])];
+    let outputs = vec![strings("answer", [&asked[0].text, &asked[1].text])];
+    let good = GoldenSet { inputs: inputs.clone(), outputs };
+    let outcome = self_test(&loaded, &good);
+    assert_eq!((outcome.verdict, outcome.tally.rows), (Ok(()), 2), "{}", outcome.detail);
+    let bad = asked[1].text.replace("85", "86");
+    let outputs = vec![strings("answer", [&asked[0].text, &bad])];
+    let outcome = self_test(&loaded, &GoldenSet { inputs, outputs });
+    assert_eq!(outcome.verdict, Err(Reason::GoldenMismatch), "{}", outcome.detail);
+    assert_eq!((outcome.tally.rows, outcome.tally.outside), (2, 1));
 }
 
 #[test]

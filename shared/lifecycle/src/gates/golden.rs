@@ -37,6 +37,13 @@ impl GoldenTally {
         self.outside += u32::from(outside);
     }
 
+    /// Counts one row of strings, which have no tolerance: they are the same, or they are not.
+    pub fn observe_text(&mut self, same: bool) {
+        self.rows += 1;
+        self.same_class += u32::from(same);
+        self.outside += u32::from(!same);
+    }
+
     /// # Errors
     /// [`Reason::GoldenMismatch`] if an output is outside the tolerance, the largest output is
     /// elsewhere too often, or there was nothing to compare.
@@ -66,6 +73,17 @@ mod tests {
         assert!(tally(&[100.0, 0.0], &[100.2, 0.0]).verdict(&policy).is_err());
         assert_eq!(tally(&[0.0, 1.0], &[0.00009, 1.0]).verdict(&policy), Ok(()));
         assert!(tally(&[0.0, 1.0], &[0.0002, 1.0]).verdict(&policy).is_err());
+    }
+
+    #[test]
+    fn text_is_the_same_or_it_is_not() {
+        let policy = SelfTestPolicy { argmax_share_min: 0.0, ..SelfTestPolicy::default() };
+        let mut tally = GoldenTally::default();
+        tally.observe_text(true);
+        assert_eq!(tally.verdict(&policy), Ok(()));
+        tally.observe_text(false);
+        assert!(tally.verdict(&policy).is_err());
+        assert_eq!((tally.rows, tally.same_class, tally.outside), (2, 1, 1));
     }
 
     #[test]
