@@ -18,7 +18,7 @@ cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo ins
 # Decoders in agent and controller need all that these are built from: built only if asked for.
 features_of() {
   case $* in
-    *inference* | *bundle*) echo "--features shells" ;;
+    *inference* | *tensors* | *bundle*) echo "--features shells" ;;
   esac
 }
 

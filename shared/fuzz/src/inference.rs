@@ -1,7 +1,6 @@
-//! Inference requests of the agent's local API. (Binary tensors are refused by their header, before
-//! anything is decoded.)
+//! Inference requests of the agent's local API, all of them JSON.
 
-use tidegate_agent::http::read_request;
+use tidegate_agent::http::{Question, read_request};
 use tidegate_wire::manifest::Manifest;
 use tidegate_wire::tensor::{Datatype, TensorSpec};
 
@@ -16,11 +15,16 @@ pub fn inference(bytes: &[u8]) {
             return;
         }
     };
+    holds(&question, &manifest, body.len());
+}
+
+/// What must hold of a request that is accepted, whatever its bytes were.
+pub(crate) fn holds(question: &Question<'_>, manifest: &Manifest, sent: usize) {
     assert_eq!(question.inputs.len(), manifest.inputs.len());
     for (tensor, spec) in question.inputs.iter().zip(&manifest.inputs) {
         let count: usize = tensor.shape.iter().product();
         assert_eq!(tensor.values.len(), count, "{}", spec.name);
-        assert!(count <= body.len(), "more values than were sent");
+        assert!(count <= sent, "more values than were sent");
         assert_eq!(tensor.shape.len(), spec.shape.len(), "{}", spec.name);
         for (dim, wanted) in tensor.shape.iter().zip(&spec.shape) {
             let expected = usize::try_from(*wanted).unwrap_or(question.rows);

@@ -23,6 +23,8 @@ mod policy;
 mod record;
 mod refresh;
 mod script;
+#[cfg(feature = "shells")]
+mod tensors;
 mod texts;
 mod trees;
 
@@ -40,6 +42,8 @@ pub use mutate::Mutator;
 pub use policy::policy;
 pub use record::record;
 pub use refresh::refresh;
+#[cfg(feature = "shells")]
+pub use tensors::tensors;
 pub use texts::texts;
 pub use trees::trees;
 
@@ -69,6 +73,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "trees", run: trees, seeds: trees::seeds },
     #[cfg(feature = "shells")]
     Target { name: "inference", run: inference, seeds: inference::seeds },
+    #[cfg(feature = "shells")]
+    Target { name: "tensors", run: tensors, seeds: tensors::seeds },
     #[cfg(feature = "shells")]
     Target { name: "bundle", run: bundle, seeds: bundle::seeds },
 ];

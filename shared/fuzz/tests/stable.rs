@@ -63,6 +63,8 @@ targets! {
     #[cfg(feature = "shells")]
     inference
     #[cfg(feature = "shells")]
+    tensors
+    #[cfg(feature = "shells")]
     bundle
 }
 
