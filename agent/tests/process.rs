@@ -10,7 +10,9 @@ mod fleet;
 mod program;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -209,4 +211,47 @@ fn a_port_that_is_taken_is_named() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(error.contains(&address) && error.contains("api.listen"), "{error}");
+}
+
+/// What the socket says to a question for the agent's health.
+fn live(socket: &Path) -> String {
+    let mut connection = UnixStream::connect(socket).unwrap();
+    let request = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    connection.write_all(request).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn it_answers_at_a_unix_socket_and_tcp_can_be_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let config = configure(&data, &nobody());
+    let socket = folder.path().join("run/api.sock");
+    let text = fs::read_to_string(&config).unwrap();
+    let both = text.replace("[api]\n", &format!("[api]\nunix_socket = {socket:?}\n"));
+    fs::write(&config, &both).unwrap();
+    let agent = Agent::start(&config);
+    agent.says("listens at /");
+    assert!(live(&socket).starts_with("HTTP/1.1 200"));
+    assert_eq!(agent.stop(), Some(0));
+    assert!(!socket.exists());
+
+    // Without TCP, and with what a crash leaves behind.
+    drop(UnixListener::bind(&socket).unwrap());
+    fs::write(&config, both.replace("\"127.0.0.1:0\"", "\"off\"")).unwrap();
+    let agent = Agent::start(&config);
+    assert!(live(&socket).starts_with("HTTP/1.1 200"));
+    let address = fs::read_to_string(data.join("api-address")).unwrap();
+    assert_eq!(address, format!("unix:{}\n", socket.display()));
+    assert_eq!(agent.stop(), Some(0));
+    assert!(!socket.exists());
+
+    // What is no socket is left alone.
+    fs::write(&socket, "precious").unwrap();
+    let output = run(&config, "");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("api.unix_socket") && error.contains("left alone"), "{error}");
+    assert_eq!(fs::read(&socket).unwrap(), b"precious");
 }

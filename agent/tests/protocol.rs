@@ -392,6 +392,20 @@ fn statistics_and_configuration_are_triton_s() {
 }
 
 #[test]
+fn a_request_may_say_how_long_it_is_worth_answering() {
+    let (_server, mut client) = running();
+    let mut json: Value = serde_json::from_str(&request(&stream()[0])).unwrap();
+    // Microseconds; 0 is no limit.
+    for (timeout, status) in [(1, 504), (0, 200), (60_000_000, 200), (u64::MAX, 200)] {
+        json["parameters"] = json!({"timeout": timeout});
+        let answer = client.post(INFER, "", json.to_string().as_bytes());
+        assert_eq!(answer.status, status, "{timeout}: {}", answer.body);
+    }
+    json["parameters"] = json!({"timeout": -1});
+    assert_eq!(client.post(INFER, "", json.to_string().as_bytes()).status, 400);
+}
+
+#[test]
 fn a_unix_socket_answers_and_what_has_begun_is_finished() {
     let server = server(1, Facts::default());
     server.serving.activate(&model_name(), loaded("1.0.0"));

@@ -15,6 +15,8 @@ mod infer;
 mod inference;
 mod status;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -60,7 +60,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts it, and waits until it says where it listens.
+    /// Starts it, and waits until it says where it listens; without TCP the address is no one's.
     pub fn start(config: &Path) -> Self {
         let mut child = command(config).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -69,6 +69,9 @@ impl Agent {
             assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it listened");
             if let Some((_, address)) = line.split_once("listens on http://") {
                 break address.trim().parse().unwrap();
+            }
+            if line.contains("listens at /") {
+                break SocketAddr::from(([0, 0, 0, 0], 0));
             }
         };
         // Read on, or a full pipe would hold it up.

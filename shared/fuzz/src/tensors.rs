@@ -82,7 +82,8 @@ fn requests() -> Vec<Vec<u8>> {
         [&[which], json.as_bytes(), raw].concat()
     };
     let strings = b"\x02\0\0\0ab\0\0\0\0";
-    let outputs = r#","outputs":[{"name":"z","parameters":{"binary_data":true,"classification":2}}]"#;
+    let outputs =
+        r#","outputs":[{"name":"z","parameters":{"binary_data":true,"classification":2}}]"#;
     let several = [
         input("c", "[2]", "UINT64", 16),
         input("a", "[1]", "BYTES", 5),
