@@ -14,7 +14,12 @@ use tidegate_wire::{DeviceId, Labels};
 
 use crate::engine::EnginesConfig;
 use crate::rehearsal::Rehearsal;
-use crate::serving::{ModelConfigs, ServingConfig};
+use crate::serving::{ModelConfig, ModelConfigs, ServingConfig};
+
+/// 150 MB of answers that wait for a label.
+const FEEDBACK_ROWS_MAX: usize = 1_000_000;
+/// A gibibyte of inputs.
+const RECENT_INPUTS_KIB_MAX: usize = 1 << 20;
 
 pub use api::ApiConfig;
 
@@ -231,6 +236,8 @@ impl Config {
         let positive = "must be at least 1";
         let second = "must be at most 1000000, a second";
         let batching = || self.models.values().map(|model| &model.batching);
+        let rows = |model: &ModelConfig| model.feedback.rows > FEEDBACK_ROWS_MAX;
+        let inputs = |model: &ModelConfig| model.recent_inputs_kib > RECENT_INPUTS_KIB_MAX;
         [
             (not_https, "controller", "must be an address as in https://host:8080"),
             (misled, "enrol_token", "names a controller without an https:// address"),
@@ -245,6 +252,8 @@ impl Config {
             (self.serving.long_runs_max > 64, "serving.long_runs_max", "must be 0 to 64"),
             (batching().any(|own| own.rows_max == 0), "batching.rows_max", positive),
             (batching().any(|own| own.wait_us > 1_000_000), "batching.wait_us", second),
+            (self.models.values().any(rows), "feedback.rows", "must be at most 1000000"),
+            (self.models.values().any(inputs), "recent_inputs_kib", "must be at most 1048576"),
             (!(1..=64).contains(&engines.threads), "engines.threads", "must be 1 to 64"),
         ]
         .into_iter()
@@ -360,6 +369,10 @@ mod tests {
             "[models.digits.batching]",
             "rows_max",
             "wait_us",
+            "[models.digits.feedback]",
+            "rows",
+            "make_ids",
+            "recent_inputs_kib",
             "[engines]",
             "threads",
             "onnxruntime",
@@ -394,6 +407,8 @@ mod tests {
             ("serving.long_runs_max", format!("{LEAST}[serving]\nlong_runs_max = 65\n")),
             ("batching.rows_max", format!("{LEAST}[models.m.batching]\nrows_max = 0\n")),
             ("batching.wait_us", format!("{LEAST}[models.m.batching]\nwait_us = 1000001\n")),
+            ("feedback.rows", format!("{LEAST}[models.m.feedback]\nrows = 1000001\n")),
+            ("recent_inputs_kib", format!("{LEAST}[models.m]\nrecent_inputs_kib = 1048577\n")),
             ("reports.spool_kib_max", format!("{LEAST}[reports]\nspool_kib_max = 1\n")),
             ("engines.threads", format!("{LEAST}[engines]\nthreads = 0\n")),
             (

@@ -69,6 +69,9 @@ pub(super) async fn show(
         first_ms: entry.first.saturating_mul(1000),
         last_ms: entry.last.saturating_mul(1000),
         median_us: entry.latency.quantile_us(0.5).unwrap_or(0.0),
+        bad_inputs: entry.bad_inputs,
+        humility: entry.humility.clone(),
+        feedback: entry.feedback.clone(),
     });
     Ok(Json(DeviceDetail {
         summary: summary(&id, &device, &known, out.as_ref()),

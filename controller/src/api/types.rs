@@ -9,10 +9,13 @@ mod trust;
 
 pub use access::*;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 pub use tidegate_control::books::ReportCounts;
 pub use tidegate_control::planner::{DecisionView, RolloutCommand, RolloutStart};
 use tidegate_wire::directive::Directive;
+use tidegate_wire::report::Feedback;
 use tidegate_wire::{
     ArtifactRef, DeviceId, Digest, FleetId, Generation, Labels, ModelName, Reason, State, Version,
 };
@@ -467,6 +470,15 @@ pub struct Served {
     pub last_ms: u64,
     /// Median time in the engine, microseconds, from a histogram: within 25 %.
     pub median_us: f64,
+    /// Requests refused because they do not fit the model's inputs.
+    #[serde(default)]
+    pub bad_inputs: u64,
+    /// Rows to which each humility rule applied, by its name.
+    #[serde(default)]
+    pub humility: BTreeMap<String, u64>,
+    /// What came of labels that applications sent.
+    #[serde(default)]
+    pub feedback: Feedback,
 }
 
 /// A step on a model's way.

@@ -1,9 +1,11 @@
 //! `tidegate device`: the devices of the fleet, and how new ones get in.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use tidegate_wire::report::Feedback;
 use tidegate_wire::{DeviceId, Labels, Version};
 
 use super::connection::Connection;
@@ -211,19 +213,43 @@ fn show(detail: &DeviceDetail) -> anyhow::Result<()> {
         ]);
     }
     section(&models)?;
-    let mut served = Table::new(&["MODEL", "VERSION", "ANSWERED", "FAILED", "MEDIAN", "LAST"]);
+    section(&served(detail, now_ms))?;
+    section(&steps(&detail.transitions))
+}
+
+fn served(detail: &DeviceDetail, now_ms: u64) -> Table {
+    let mut served = Table::new(&[
+        "MODEL", "VERSION", "ANSWERED", "FAILED", "REFUSED", "DOUBTED", "RIGHT", "MEDIAN", "LAST",
+    ]);
     for entry in &detail.served {
         served.row([
             entry.model.to_string(),
             entry.version.to_string(),
             entry.rows.to_string(),
             entry.errors.to_string(),
+            entry.bad_inputs.to_string(),
+            doubts(&entry.humility),
+            right(&entry.feedback),
             if entry.rows == 0 { "-".into() } else { format!("{:.1} µs", entry.median_us) },
             ago(entry.last_ms, now_ms),
         ]);
     }
-    section(&served)?;
-    section(&steps(&detail.transitions))
+    served
+}
+
+/// Rows to which each humility rule applied.
+fn doubts(rules: &BTreeMap<String, u64>) -> String {
+    let each: Vec<String> = rules.iter().map(|(rule, rows)| format!("{rows} {rule}")).collect();
+    if each.is_empty() { "-".to_owned() } else { each.join(", ") }
+}
+
+/// How many of the answers that a label came for were right.
+fn right(feedback: &Feedback) -> String {
+    let Feedback { matched, correct, .. } = feedback;
+    feedback.accuracy().map_or_else(
+        || "-".to_owned(),
+        |accuracy| format!("{:.1} % ({correct} of {matched})", accuracy * 100.0),
+    )
 }
 
 fn steps(transitions: &[TransitionView]) -> Table {

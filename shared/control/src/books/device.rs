@@ -1,5 +1,6 @@
 //! What is known of one device from what it said.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -9,7 +10,8 @@ use core::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use tidegate_drift::LatencySummary;
 use tidegate_rollout::Progress;
-use tidegate_wire::report::{Refusal, Status, Transition, Window};
+use tidegate_wire::humility::{NAME_BYTES_MAX, RULES_MAX};
+use tidegate_wire::report::{Feedback, Refusal, Status, Transition, Window};
 use tidegate_wire::{ArtifactRef, Digest, Generation, ModelName, Reason, State};
 
 use super::seen::{Novelty, Seen};
@@ -98,6 +100,15 @@ pub struct ServedArtifact {
     pub last: u64,
     /// Time in the engine.
     pub latency: LatencySummary<u64>,
+    /// Requests refused because they do not fit the model's inputs.
+    #[serde(default)]
+    pub bad_inputs: u64,
+    /// Rows to which each humility rule applied, by its name; at most [`RULES_MAX`] names.
+    #[serde(default)]
+    pub humility: BTreeMap<String, u64>,
+    /// What came of labels.
+    #[serde(default)]
+    pub feedback: Feedback,
 }
 
 impl Served {
@@ -113,6 +124,17 @@ impl Served {
         }
         // Another floor means another build of the agent: then the older figures stay.
         let _ = entry.latency.merge(&window.latency);
+        entry.bad_inputs = entry.bad_inputs.saturating_add(window.bad_inputs);
+        if let Some(feedback) = &window.feedback {
+            entry.feedback.merge(feedback);
+        }
+        for (rule, rows) in window.humility.iter().filter(|(it, _)| it.len() <= NAME_BYTES_MAX) {
+            // A device may say anything; more rules than a manifest can have are not kept.
+            if entry.humility.len() < RULES_MAX || entry.humility.contains_key(rule) {
+                let sum = entry.humility.entry(rule.clone()).or_default();
+                *sum = sum.saturating_add(*rows);
+            }
+        }
     }
 
     /// Notes that an artifact answers, though no window says so yet.
@@ -143,6 +165,9 @@ impl Served {
                     first: at,
                     last: at,
                     latency: LatencySummary::total(0),
+                    bad_inputs: 0,
+                    humility: BTreeMap::new(),
+                    feedback: Feedback::default(),
                 });
                 self.artifacts.len() - 1
             }

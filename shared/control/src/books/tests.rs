@@ -1,6 +1,6 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap as Store;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec;
 
 use tidegate_drift::{LatencySummary, OutputSummary};
@@ -8,7 +8,7 @@ use tidegate_rollout::{
     ArtifactFacts, Inputs, Known as Signed, Policy, RolloutId, Start, WaveRecord, WaveSize, start,
 };
 use tidegate_wire::directive::position;
-use tidegate_wire::report::Window;
+use tidegate_wire::report::{Body, Feedback, Window};
 use tidegate_wire::{ArtifactRef, Digest, Generation};
 
 use super::*;
@@ -97,6 +97,24 @@ fn window(device: &DeviceId, seq: u64, version: &str, closed: u64) -> Report {
         at: 1_800_000_000,
         body: Body::Window(window),
     }
+}
+
+#[test]
+fn doubts_refusals_and_labels_add_up_and_what_no_device_can_mean_is_left_out() {
+    let mut served = device::Served::default();
+    let Body::Window(plain) = window(&"d0".parse().unwrap(), 0, "1", 100).body else { panic!() };
+    let mut feedback = Feedback::default();
+    feedback.count_class(1, 0, 2);
+    feedback.count_class(1, 1, 2);
+    let humility = [("unsure".to_string(), 3), ("x".repeat(99), 1)].into();
+    let told = Window { bad_inputs: 2, humility, feedback: Some(feedback), ..plain.clone() };
+    (0..2).for_each(|_| served.add(&told));
+    let many = (0..99).map(|rule| (rule.to_string(), 1)).collect();
+    served.add(&Window { humility: many, ..plain });
+    let [entry] = served.artifacts.as_slice() else { panic!() };
+    assert_eq!((entry.rows, entry.bad_inputs, entry.humility["unsure"]), (30, 4, 6));
+    assert_eq!(entry.humility.len(), tidegate_wire::humility::RULES_MAX);
+    assert_eq!((entry.feedback.matched, &entry.feedback.confusion), (4, &vec![0, 0, 2, 2]));
 }
 
 /// What a store keeps of the books.
