@@ -1,13 +1,7 @@
 //! From the probabilities of pairs of classes to those of the classes: the last step of support
 //! vector machines with probabilities, an operator of our own.
 
-use tract_nnef::internal::{
-    IntoAst, ModelBuilder, RValue, Registry, ResolvedInvocation, TypeName, Value, invocation,
-    numeric,
-};
-use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_hir::internal::*;
+use tract_nnef::internal::*;
 
 /// The operator's name in ONNX graphs that the bundle tool writes. Its input is, for each row, the
 /// probability of i against j for every pair i < j; its attribute `classes` says how many there are.
@@ -17,11 +11,6 @@ const IN_NNEF: &str = "tidegate_coupling";
 
 /// Classes, at most: time grows with their square.
 const CLASSES_MAX: usize = 1024;
-
-/// Makes `onnx` read the operator.
-pub(super) fn register(onnx: &mut tract_onnx::Onnx) {
-    onnx.op_register.insert(COUPLING, from_onnx);
-}
 
 /// Makes `registry` read and write the operator.
 pub(super) fn register_nnef(registry: &mut Registry) {
@@ -35,58 +24,18 @@ pub(super) fn register_nnef(registry: &mut Registry) {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Coupling {
-    classes: usize,
+pub(super) struct Coupling {
+    pub(super) classes: usize,
 }
 
 impl Coupling {
-    fn new(classes: usize) -> TractResult<Self> {
+    pub(super) fn new(classes: usize) -> TractResult<Self> {
         ensure!((2..=CLASSES_MAX).contains(&classes), "{classes} classes cannot be coupled");
         Ok(Self { classes })
     }
 
-    fn pairs(&self) -> usize {
+    pub(super) fn pairs(&self) -> usize {
         self.classes * (self.classes - 1) / 2
-    }
-}
-
-fn from_onnx(
-    _: &ParsingContext,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let classes: usize = node.get_attr("classes")?;
-    Ok((expand(Coupling::new(classes)?), vec![]))
-}
-
-impl Expansion for Coupling {
-    fn name(&self) -> StaticName {
-        "Coupling".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 1)?;
-        s.equals(&inputs[0].datum_type, f32::datum_type())?;
-        s.equals(&outputs[0].datum_type, f32::datum_type())?;
-        s.equals(&inputs[0].rank, 2)?;
-        s.equals(&outputs[0].rank, 2)?;
-        s.equals(&outputs[0].shape[0], &inputs[0].shape[0])?;
-        s.equals(&inputs[0].shape[1], self.pairs().to_dim())?;
-        s.equals(&outputs[0].shape[1], self.classes.to_dim())
-    }
-
-    fn wire(
-        &self,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
     }
 }
 

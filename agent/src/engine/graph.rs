@@ -11,8 +11,7 @@ use super::schema::{datum_type, schema, shape};
 /// tract's reader of ONNX, with our operators.
 pub(super) fn onnx() -> tract_onnx::Onnx {
     let mut onnx = tract_onnx::onnx();
-    super::trees_op::register(&mut onnx);
-    super::coupling_op::register(&mut onnx);
+    super::operators::register(&mut onnx);
     onnx
 }
 

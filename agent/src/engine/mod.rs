@@ -16,6 +16,8 @@ mod nnef;
 mod onnx;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
+#[cfg(feature = "onnx")]
+mod operators;
 mod plan;
 mod schema;
 mod settings;
@@ -23,6 +25,7 @@ mod tensor;
 mod text;
 mod tract;
 mod trees;
+#[cfg(feature = "onnx")]
 mod trees_node;
 mod trees_op;
 
@@ -41,6 +44,7 @@ pub use settings::{EnginesConfig, configure};
 pub(crate) use tensor::each;
 pub use tensor::{Tensor, Values};
 pub use text::{Continuation, Ending, Prompt, Reader};
+#[cfg(feature = "onnx")]
 pub use trees_node::{TREE_OPERATORS, attributes_of};
 pub use trees_op::nnef_registry;
 

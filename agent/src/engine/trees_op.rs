@@ -1,30 +1,12 @@
-//! Ensembles of trees as an operator of tract: anywhere in an ONNX graph, and in NNEF files.
-//!
-//! tract's own TreeEnsembleClassifier is quadratic and knows few of the attributes.
+//! Ensembles of trees as an operator of tract, anywhere in a graph, and in NNEF files.
 
 use std::sync::Arc;
 
-use tidegate_trees::{Attributes, Ensemble, Kind, Labels, Scores};
-use tract_nnef::internal::{
-    IntoAst, ModelBuilder, RValue, Registry, ResolvedInvocation, TypeName, Value, invocation,
-};
-use tract_onnx::Onnx;
-use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::ops::cast::cast;
-use tract_onnx::tract_hir::internal::*;
-
-use super::trees_node::{TREE_OPERATORS, attributes_of};
+use tidegate_trees::{Ensemble, Labels, Scores};
+use tract_nnef::internal::*;
 
 /// The name of our operators' NNEF extension, and the prefix of their names.
 const EXTENSION: &str = "tidegate_trees";
-
-/// Makes `onnx` read ensembles of trees with ours.
-pub(super) fn register(onnx: &mut Onnx) {
-    for operator in TREE_OPERATORS {
-        onnx.op_register.insert(operator, from_onnx);
-    }
-}
 
 /// What an NNEF reader or writer must know of our operators.
 pub fn nnef_registry() -> Registry {
@@ -50,70 +32,7 @@ pub fn nnef_registry() -> Registry {
     registry
 }
 
-/// An ensemble that waits for the type of its input.
-#[derive(Debug, Clone)]
-struct TreesInGraph {
-    attributes: Arc<Attributes>,
-}
-
-fn from_onnx(
-    _: &ParsingContext,
-    node: &NodeProto,
-) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let attributes = attributes_of(node).map_err(|error| format_err!("{error}"))?;
-    Ok((expand(TreesInGraph { attributes: Arc::new(attributes) }), vec![]))
-}
-
-impl Expansion for TreesInGraph {
-    fn name(&self) -> StaticName {
-        "Trees".into()
-    }
-
-    fn nboutputs(&self) -> TractResult<usize> {
-        Ok(if matches!(self.attributes.kind, Kind::Classifier { .. }) { 2 } else { 1 })
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, self.nboutputs()?)?;
-        let scores = outputs.len() - 1;
-        if let Kind::Classifier { labels } = &self.attributes.kind {
-            s.equals(&outputs[0].datum_type, label_type(labels))?;
-            s.equals(&outputs[0].rank, 1)?;
-            s.equals(&outputs[0].shape[0], &inputs[0].shape[0])?;
-        }
-        s.equals(&inputs[0].rank, 2)?;
-        s.equals(&outputs[scores].datum_type, f32::datum_type())?;
-        s.equals(&outputs[scores].rank, 2)?;
-        s.equals(&outputs[scores].shape[0], &inputs[0].shape[0])?;
-        s.equals(&outputs[scores].shape[1], self.attributes.kind.targets().to_dim())
-    }
-
-    fn wire(
-        &self,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
-        let found = model.outlet_fact(inputs[0])?.datum_type;
-        let double = found == f64::datum_type() || self.attributes.double;
-        let attributes = Attributes { double, ..(*self.attributes).clone() };
-        let ensemble = Ensemble::build(&attributes).map_err(|error| format_err!("{error}"))?;
-        let wanted = if double { f64::datum_type() } else { f32::datum_type() };
-        let input = match found == wanted {
-            true => inputs[0],
-            false => model.wire_node(format!("{prefix}.cast"), cast(wanted), inputs)?[0],
-        };
-        model.wire_node(prefix, Trees { ensemble: Arc::new(ensemble) }, &[input])
-    }
-}
-
-fn label_type(labels: &Labels) -> DatumType {
+pub(super) fn label_type(labels: &Labels) -> DatumType {
     match labels {
         Labels::Ints(_) => i64::datum_type(),
         Labels::Strings(_) => String::datum_type(),
@@ -123,8 +42,8 @@ fn label_type(labels: &Labels) -> DatumType {
 /// The operator: rows of `f32` (or `f64` if the ensemble has as many bits) to the labels, if it
 /// classifies, and scores.
 #[derive(Debug, Clone, PartialEq)]
-struct Trees {
-    ensemble: Arc<Ensemble>,
+pub(super) struct Trees {
+    pub(super) ensemble: Arc<Ensemble>,
 }
 
 // No number in it is NaN by the time it is built, and if a file has one, it is merely unequal.
