@@ -278,8 +278,8 @@ fn an_unknown_key() {
     folder.replace("golden = ", "goldne = ");
     let expected = "model.toml: TOML parse error at line 4, column 1\n  |\n4 | goldne = \"golden.npz\"\n  \
                     | ^^^^^^\nunknown field `goldne`, expected one of `name`, `version`, `model`, \
-                    `engine`, `golden`, `reference`, `card`, `task`, `inputs`, `outputs`, `gates`, \
-                    `window_rows`, `humility`, `requirements`";
+                    `engine`, `config`, `tokenizer`, `golden`, `reference`, `card`, `task`, `inputs`, \
+                    `outputs`, `gates`, `window_rows`, `text`, `humility`, `requirements`";
     assert_eq!(folder.error(), expected);
 }
 

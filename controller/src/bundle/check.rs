@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tidegate_agent::engine::{self, Engine, EngineError, Tensor};
+use tidegate_agent::engine::{self, Engine, EngineError, Tensor, Values};
 use tidegate_lifecycle::gates::{GoldenTally, same_class};
 use tidegate_wire::policy::SelfTestPolicy;
 use tidegate_wire::tensor::TensorData;
 
-use super::Bundle;
 use super::error::{BundleError, GoldenMismatch};
+use super::{Bundle, BundleFile};
 
 /// What the model showed.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,10 @@ pub fn check(bundle: &Bundle) -> Result<Checked, BundleError> {
         let Some(expected) = golden.outputs.iter().find(|tensor| tensor.name == spec.name) else {
             continue;
         };
+        if let Values::Bytes(found) = &answer.values {
+            compare_texts(expected, found, spec.row_len(), &mut tally)?;
+            continue;
+        }
         let found = answer.values.as_f32();
         compare(expected, &found, spec.row_len(), policy, &mut tally, &mut worst);
     }
@@ -68,19 +72,54 @@ fn load(bundle: &Bundle) -> Result<Box<dyn Engine>, BundleError> {
     engine::load(folder.path(), &bundle.manifest).map_err(|error| engine_error(bundle, error))
 }
 
-/// The publisher knows the model by its own path, not by that of the copy.
+/// The publisher knows files by their own paths, not by those of the copies.
 fn engine_error(bundle: &Bundle, error: EngineError) -> BundleError {
-    let path = bundle.model_path.clone();
-    let own = |_: &Path| path.clone();
+    let own = |copy: &Path| {
+        let named = |file: &&BundleFile| copy.file_name() == Some(file.role.name().as_ref());
+        let file = bundle.files.iter().find(named);
+        file.and_then(|file| file.origin.as_ref()).unwrap_or(&bundle.model_path).clone()
+    };
     let error = match error {
         EngineError::NotOnnx { file, detail } => EngineError::NotOnnx { file: own(&file), detail },
         EngineError::Prepare { file, detail } => EngineError::Prepare { file: own(&file), detail },
         EngineError::Unreadable { file, source } => {
             EngineError::Unreadable { file: own(&file), source }
         }
+        EngineError::Architecture { file, found, known } => {
+            EngineError::Architecture { file: own(&file), found, known }
+        }
         other => other,
     };
-    BundleError::Engine { path, error }
+    BundleError::Engine { path: bundle.model_path.clone(), error }
+}
+
+/// Adds one output of strings to the tally.
+///
+/// # Errors
+/// [`BundleError::GoldenText`] for the first string that is another.
+fn compare_texts(
+    expected: &TensorData,
+    found: &[Vec<u8>],
+    width: usize,
+    tally: &mut GoldenTally,
+) -> Result<(), BundleError> {
+    let tensor = Tensor::from(expected);
+    let Values::Bytes(golden) = &tensor.values else { return Ok(()) };
+    let text = |bytes: Option<&Vec<u8>>| {
+        String::from_utf8_lossy(bytes.map_or(&[], Vec::as_slice)).into_owned()
+    };
+    for (place, golden) in golden.iter().enumerate() {
+        if found.get(place) != Some(golden) {
+            return Err(BundleError::GoldenText {
+                tensor: expected.name.clone(),
+                row: place / width.max(1),
+                expected: text(Some(golden)),
+                found: text(found.get(place)),
+            });
+        }
+    }
+    (0..golden.len() / width.max(1)).for_each(|_| tally.observe_text(true));
+    Ok(())
 }
 
 /// Adds one output tensor to the tally and remembers where it is farthest off.

@@ -5,13 +5,15 @@
 
 use std::path::Path;
 
-use tidegate_agent::engine::{ONNX_OPSETS, TRACT_NNEF, TRACT_ONNX, opset};
+use tidegate_agent::engine::{
+    ONNX_OPSETS, ONNXRUNTIME, TRACT_NNEF, TRACT_ONNX, feature_of, names, opset,
+};
 use tidegate_wire::tensor::GoldenSet;
 
 use super::description::Description;
 use super::error::{self, BundleError};
 use super::nnef::{self, NotConverted};
-use super::{BundleFile, external_data};
+use super::{BundleFile, external_data, text};
 
 /// What devices get.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    fn new(engine: &'static str, model: Vec<u8>, rewrites: Vec<String>) -> Self {
+    pub(super) fn new(engine: &'static str, model: Vec<u8>, rewrites: Vec<String>) -> Self {
         Self { engine, model, more: Vec::new(), opset: None, rewrites }
     }
 }
@@ -42,8 +44,19 @@ pub(super) fn choose(
     notes: &mut Vec<String>,
 ) -> Result<Chosen, BundleError> {
     let path = dir.join(&description.model);
+    if let Some(kind) = text::kind(&path, description)? {
+        return text::chosen(kind, dir, description, notes);
+    }
     let bytes = error::read_bytes(&path)?;
-    let chosen = onnx(&path, bytes, description, golden, notes)?;
+    let chosen = if description.engine.as_deref() == Some(ONNXRUNTIME) {
+        there(&path, ONNXRUNTIME)?;
+        let mut rewrites = Vec::new();
+        let bytes = external_data::inlined(&path, bytes, &mut rewrites)?;
+        // The library on the device says which operator sets it knows, when it loads the model.
+        Chosen::new(ONNXRUNTIME, bytes, rewrites)
+    } else {
+        onnx(&path, bytes, description, golden, notes)?
+    };
     if let (Some(opset), TRACT_NNEF) = (description.requirements.opset, chosen.engine) {
         return Err(BundleError::Description {
             path: dir.join(super::DESCRIPTION),
@@ -54,6 +67,17 @@ pub(super) fn choose(
         });
     }
     Ok(chosen)
+}
+
+/// Refuses a model whose engine this program was built without.
+pub(super) fn there(path: &Path, engine: &'static str) -> Result<(), BundleError> {
+    match feature_of(engine) {
+        Some(feature) if !names().contains(&engine) => {
+            let (path, engine) = (path.into(), engine.into());
+            Err(BundleError::EngineMissing { path, engine, feature })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An ONNX file, or what is taken for one: the check says so if it is none.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tidegate_agent::engine::ONNX_OPSETS;
 use tidegate_drift::ROWS_MAX;
 use tidegate_trust::{AgentVersion, Requirements};
@@ -36,7 +36,13 @@ pub struct Description {
     pub model: PathBuf,
     /// What runs it, if that is not left to the tool.
     pub engine: Option<String>,
-    /// The golden set, `.npz`.
+    /// The network's settings, for models whose file holds weights only; `config.json` beside the
+    /// model if it is left out.
+    pub config: Option<PathBuf>,
+    /// How text becomes numbers, for models that take text; `tokenizer.json` beside the model if it
+    /// is left out.
+    pub tokenizer: Option<PathBuf>,
+    /// The golden set, `.npz` or `.json`.
     pub golden: PathBuf,
     /// The training sample, `.npz`.
     pub reference: Option<PathBuf>,
@@ -54,6 +60,9 @@ pub struct Description {
     /// Rows in a report's window.
     #[serde(default = "window_rows")]
     pub window_rows: u32,
+    /// What is done with text before and after the network.
+    #[serde(default)]
+    pub text: TextSection,
     /// When the model should doubt its own answers, and what then.
     #[serde(default)]
     pub humility: Vec<HumilityRule>,
@@ -97,6 +106,28 @@ pub struct OutputSection {
     /// Class names of a classifier, in order.
     #[serde(default)]
     pub labels: Vec<String>,
+}
+
+/// What is done with text before and after the network; what is left out has the engine's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSection {
+    /// Sentence encoders: `mean` or `cls`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<String>,
+    /// Sentence encoders: whether vectors are brought to length 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<bool>,
+    /// Sentence encoders: tokens at which a text is cut. Language models: tokens to write at most
+    /// where a request does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_max: Option<usize>,
+    /// Language models: tokens of prompt and answer together, which bounds their memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_max: Option<usize>,
+    /// Language models: texts end before the first of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Vec<String>>,
 }
 
 /// What a device must have.
@@ -160,6 +191,12 @@ impl Description {
         }
         if let Some(engine) = self.engine.as_deref().filter(|name| !ENGINES.contains(name)) {
             return Err(format!("engine = {engine:?}: there is no such engine, only {ENGINES:?}"));
+        }
+        if self.reference.is_some() && self.inputs[0].datatype == Datatype::Bytes {
+            let name = &self.inputs[0].name;
+            return Err(format!(
+                "reference: the first input, {name:?}, is text, whose drift is not watched: remove it"
+            ));
         }
         self.check_classes()?;
         let (inputs, outputs) = (self.input_specs(), self.output_specs());

@@ -39,6 +39,53 @@ pub enum BundleError {
         /// Its size in bytes.
         length: u64,
     },
+    /// A golden set in JSON is none.
+    #[error("{} is no golden set: {what}", path.display())]
+    NotJson {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        what: String,
+    },
+    /// A golden text did not come out.
+    #[error(
+        "the golden text does not come out: output {tensor:?}, row {row}: expected {expected:?}, \
+         got {found:?}. Was the golden set made with this very model, by always taking the \
+         likeliest token?"
+    )]
+    GoldenText {
+        /// The output.
+        tensor: String,
+        /// Its row, from 0.
+        row: usize,
+        /// What the golden set says.
+        expected: String,
+        /// What the engine says.
+        found: String,
+    },
+    /// A text model lacks a file, or has one in a form that devices do not take.
+    #[error("{}: {what}", path.display())]
+    TextModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// The model's engine was left out of this program.
+    #[error(
+        "{} runs on the engine {engine:?}, and this tidegate was built without it, so it cannot \
+         check the model: build it with `cargo build --release -p tidegate-controller --features \
+         {feature}`",
+        path.display()
+    )]
+    EngineMissing {
+        /// The model file.
+        path: PathBuf,
+        /// The engine.
+        engine: String,
+        /// The feature of the controller's crate that brings it.
+        feature: &'static str,
+    },
     /// A file is no `.npz`.
     #[error(
         "{} is no .npz file: write it with numpy.savez_compressed ({what})",
@@ -96,6 +143,7 @@ fn engine_text(path: &Path, error: &EngineError) -> String {
     match error {
         EngineError::NotOnnx { .. }
         | EngineError::Unreadable { .. }
+        | EngineError::Architecture { .. }
         | EngineError::Prepare { .. } => error.to_string(),
         _ => format!("{}: {error}", path.display()),
     }

@@ -13,12 +13,14 @@ mod description;
 mod error;
 mod external_data;
 mod golden;
+mod golden_json;
 pub mod memory;
 mod nnef;
 mod npz;
 pub mod publish;
 mod reference;
 pub mod standing;
+mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ use tidegate_wire::manifest::{FileEntry, FileRole, Manifest};
 use tidegate_wire::tensor::GoldenSet;
 use tidegate_wire::{Digest, envelope, envelope::Message};
 
-pub use description::{Description, InputSection, OutputSection, RequirementsSection};
+pub use description::{Description, InputSection, OutputSection, RequirementsSection, TextSection};
 pub use error::{BundleError, GoldenMismatch};
 pub use reference::FEATURES_MAX;
 
@@ -69,6 +71,8 @@ pub struct BundleFile {
     pub digest: Digest,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// Where the publisher has it, for messages; none if it is made here.
+    pub origin: Option<PathBuf>,
 }
 
 impl Bundle {
@@ -150,7 +154,11 @@ impl Bundle {
 
 impl BundleFile {
     fn new(role: FileRole, bytes: Vec<u8>) -> Self {
-        Self { role, digest: Digest::of(&bytes), bytes }
+        Self { role, digest: Digest::of(&bytes), bytes, origin: None }
+    }
+
+    fn from(self, origin: PathBuf) -> Self {
+        Self { origin: Some(origin), ..self }
     }
 
     fn entry(&self) -> FileEntry {

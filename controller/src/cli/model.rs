@@ -42,7 +42,7 @@ A model's folder has a model.toml, a model file, a golden set and a reference sa
   golden = \"golden.npz\"        # arrays input.<tensor> and output.<tensor>: what must come out
   reference = \"reference.npz\"  # the training rows, for drift; may be left out
   card = \"card.md\"             # for people; may be left out
-  task = \"classification\"      # or \"regression\"
+  task = \"classification\"      # or regression, embedding, generation
   [[inputs]]
   name = \"pixels\"
   datatype = \"FP32\"            # FP32, FP64, INT64, INT32, UINT8
@@ -54,7 +54,16 @@ A model's folder has a model.toml, a model file, a golden set and a reference sa
   [gates.shadow]               # what it must show on a device; may be left out
   agreement_percent_min = 80
   [requirements]               # what a device must have; may be left out
-  memory_mib_min = 64          # also agent_min = \"0.1.0\", opset (else the file's), labels";
+  memory_mib_min = 64          # also agent_min = \"0.1.0\", opset (else the file's), labels
+Models that take text: model.safetensors with config.json and tokenizer.json beside it (a sentence
+encoder of the BERT type), or a .gguf (a language model of the Llama type). Their tensors are BYTES, and
+their golden set may be a golden.json with the same arrays:
+  [text]                       # all of it may be left out
+  pooling = \"mean\"             # encoders: mean or cls; else as modules.json says
+  normalize = true             # encoders
+  tokens_max = 256             # encoders: cut there; language models: write so many by default
+  context_max = 2048           # language models: tokens of prompt and answer together
+  stop = [\"User:\"]             # language models: the text ends before";
 
 /// Check, release and look at models.
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ Exit status: 0 all agree, 1 they do not, 77 the libraries cannot be had here.
 
 import os
 import pathlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -65,9 +66,12 @@ def write_models():
         encoder.make(folder, "encoder", dict(SMALL), 0.2, "mean", True, 48)
         decoder.make(folder, "decoder", ["Q8_0"], 400, **TWO_LAYERS)
         for made in pathlib.Path(folder).iterdir():
-            place = HERE.parent / "models" / made.name.split("-")[0]
+            name = made.name.split("-")[0]
+            place = HERE.parent / "models" / name
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(made, place)
+            described = (place / "model.toml").read_text().replace(made.name, name, 1)
+            (place / "model.toml").write_text(described)
 
 
 def make_models(folder):
@@ -87,8 +91,12 @@ def ask_llama(folder):
     package = NODE / "node_modules" / "node-llama-cpp"
     if not package.exists():
         NODE.mkdir(parents=True, exist_ok=True)
-        version = "node-llama-cpp@" + (HERE / "node-llama-cpp").read_text().strip()
-        npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", version]
+        version = (HERE / "node-llama-cpp").read_text().strip()
+        # Without the optional parts, which are for graphics cards and other systems.
+        machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), "x64")
+        own = f"@node-llama-cpp/linux-{machine}@{version}"
+        npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=optional"]
+        npm += [f"node-llama-cpp@{version}", own]
         try:
             subprocess.run(npm, cwd=NODE, check=True, timeout=INSTALL_SECONDS_MAX)
         except (OSError, subprocess.SubprocessError) as error:
