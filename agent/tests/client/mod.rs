@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tidegate_agent::http::{self, Facts};
-use tidegate_agent::serving::Serving;
+use tidegate_agent::serving::{ModelConfigs, Serving, ServingConfig};
 use tidegate_wire::report::Window;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -21,13 +21,17 @@ pub struct Server {
 }
 
 pub fn server(threads: usize, facts: Facts) -> Server {
+    server_with(threads, facts, ModelConfigs::default())
+}
+
+pub fn server_with(threads: usize, facts: Facts, models: ModelConfigs) -> Server {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
         .build()
         .unwrap();
     let (sender, windows) = mpsc::channel(1024);
-    let serving = Serving::new(sender, 7);
+    let serving = Serving::with(ServingConfig::default(), models, sender, 7);
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     let router = http::router(Arc::clone(&serving), facts);
