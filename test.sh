@@ -9,6 +9,11 @@
 set -uo pipefail
 cd "$(dirname "$0")"
 
+# What devices leave out unless they need it is built and tested here with everything else, in one
+# build: another set of features would compile the engines once more.
+features=tidegate-agent/candle,tidegate-agent/grpc,tidegate-agent/onnxruntime
+everything=(--workspace --locked --features "$features")
+
 passed=0 failed=0 skipped=0
 log=$(mktemp) && trap 'rm -f "$log"' EXIT
 
@@ -31,7 +36,7 @@ check() {
 # The Rust tests, each of which counts.
 rust_tests() {
   say "cargo test"
-  cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log"
+  cargo test "${everything[@]}" --no-fail-fast 2>&1 | tee "$log"
   local status=${PIPESTATUS[0]} counted
   counted=$(awk '/^test result:/ {p += $4; f += $6; i += $8} END {print p + 0, f + 0, i + 0}' "$log")
   read -r p f i <<<"$counted"
@@ -66,7 +71,8 @@ dependencies() {
   fi
 }
 
-demo() { cargo run --locked --release -- demo "$@"; }
+# Its dependencies are optimised in this profile too, and built already.
+demo() { cargo build "${everything[@]}" --bins && "${CARGO_TARGET_DIR:-target}/debug/tidegate" demo "$@"; }
 
 over_mosquitto() {
   local program
@@ -75,7 +81,9 @@ over_mosquitto() {
 }
 
 check "cargo fmt" cargo fmt --all -- --check
-check "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+check "cargo clippy" cargo clippy "${everything[@]}" --all-targets -- -D warnings
+check "cargo check, as devices are built" cargo check --locked -p tidegate-agent
+check "cargo check, without ONNX" cargo check --locked -p tidegate-agent --no-default-features
 if [ "${1:-}" != quick ]; then
   check "packages for the tests" install_packages
 fi
@@ -85,6 +93,10 @@ if [ "${1:-}" != quick ]; then
   check "flash and memory on a microcontroller" firmware-targets/measure-trust.sh
   check "COSE with independent libraries" shared/trust/interop/run.py
   check "the TUF workflow against python-tuf" shared/trust/conformance/run.sh
+  check "the inference protocol with its users' clients" agent/tests/clients/run.sh
+  check "tree ensembles and scikit-learn against ONNX Runtime" controller/tests/sklearn/run.sh
+  check "text models against transformers and llama.cpp" agent/tests/text/oracle/run.py
+  check "the engine ONNX Runtime against its own wheel" agent/tests/onnxruntime/run.py
   check "a fleet under virtual time, with faults" shared/sim/run.sh
   check "the simulator notices rules that are broken on purpose" shared/sim/mutations/run.py
   check "the demo, as in the README" demo
