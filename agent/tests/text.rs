@@ -191,6 +191,7 @@ fn bytes_that_are_no_text_are_refused_by_row() {
 #[derive(Deserialize)]
 struct Asked {
     prompt: String,
+    prompt_tokens: usize,
     tokens_max: usize,
     stop: Vec<String>,
     text: String,
@@ -237,6 +238,7 @@ fn greedy_continuations_are_those_of_the_reference() {
             let (written, pieces) = write(engine.as_ref(), &asked.prompt());
             assert_eq!(written.text, asked.text, "{}: {:?}", folder.display(), asked.prompt);
             assert_eq!(pieces.concat(), asked.text);
+            assert_eq!(written.prompt_tokens, asked.prompt_tokens, "{:?}", asked.prompt);
             assert!(pieces.len() > 2, "{pieces:?}");
             let ending = match (&asked.stop[..], asked.tokens_max) {
                 ([], 64) => Ending::EndOfText,
@@ -357,6 +359,8 @@ fn a_decoder_that_cannot_be_run_says_why() {
     assert!(error.to_string().contains("blk.1.attn_v.weight"), "{error}");
     let error = problem(&renamed("tokenizer.ggml.merges", "tokenizer.ggml.mirges"));
     assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    let error = problem(&renamed("gpt-2", "other"));
+    assert!(error.to_string().contains("tokenizer.ggml.pre is \"other\""), "{error}");
     for broken in [&b""[..], b"hello", &good[..good.len() / 2], &good[..40]] {
         let error = problem(broken);
         assert_eq!(error.reason(), Reason::LoadFailed, "{error}");

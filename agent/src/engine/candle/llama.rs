@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tidegate_wire::manifest::FileRole;
 use tidegate_wire::tensor::{Datatype, TensorSpec};
 use tokenizers::Tokenizer;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::super::text::Draft;
 use super::super::{Continuation, Ending, Engine, EngineError, Prompt, Reader, Tensor, Values};
@@ -96,9 +97,9 @@ impl LlamaEngine {
         settings.context_max = settings.context_max.min(trained).min(MAX_SEQ_LEN);
         let mut tokenizer = match files.path(FileRole::Tokenizer).exists() {
             true => files.tokenizer()?,
-            false => Tokenizer::from_gguf(&content).map_err(|error| {
+            false => own_tokenizer(&content).map_err(|detail| {
                 let advice = "give the model's tokenizer.json as `tokenizer` in model.toml";
-                files.wrong(FileRole::Model, format!("its own tokenizer: {error}; {advice}"))
+                files.wrong(FileRole::Model, format!("its own tokenizer: {detail}; {advice}"))
             })?,
         };
         let plain = tokenizer.with_truncation(None).map_err(failed)?;
@@ -231,6 +232,20 @@ fn check_architecture(files: &Files<'_>, content: &Content) -> Result<(), Engine
         return Err(files.wrong(FileRole::Model, text));
     }
     Ok(())
+}
+
+/// The tokenizer inside the file, if candle reads it rightly: it takes every way of splitting text
+/// that it does not know for GPT-2's, and there it puts a space in front that nobody else puts.
+fn own_tokenizer(content: &Content) -> Result<Tokenizer, String> {
+    const SPLITS: &str = "tokenizer.ggml.pre";
+    let splits = content.metadata.get(SPLITS).and_then(|value| value.to_string().ok());
+    if splits.is_none_or(|splits| splits != "gpt-2") {
+        let found = splits.map(String::as_str).unwrap_or_default();
+        return Err(format!("{SPLITS} is {found:?}, and only \"gpt-2\" is known"));
+    }
+    let mut tokenizer = Tokenizer::from_gguf(content).map_err(|error| error.to_string())?;
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    Ok(tokenizer)
 }
 
 fn number(content: &Content, key: &str) -> Option<usize> {

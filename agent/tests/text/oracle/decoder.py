@@ -269,7 +269,13 @@ def make(folder, name, kinds, steps, **sizes):
         # Quantised activations move scores by some hundredths.
         assert least > 0.5, f"{place}: a token was the likeliest by {least:.3f} only"
         asked = [
-            {"prompt": prompt, "tokens_max": most, "stop": stop, "text": text}
+            {
+                "prompt": prompt,
+                "prompt_tokens": len(tokens.encode(prompt).ids),
+                "tokens_max": most,
+                "stop": stop,
+                "text": text,
+            }
             for (prompt, most, stop), (text, _) in zip(ASKED, answers)
         ]
         (place / "asked.json").write_text(json.dumps(asked, ensure_ascii=False, indent=1) + "\n")
