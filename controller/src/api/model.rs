@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use tidegate_control::books::device::ServedArtifact;
 use tidegate_rollout::RolloutId;
 use tidegate_trust::{TargetEntry, Targets};
 use tidegate_wire::{ModelName, Version};
@@ -12,7 +13,7 @@ use super::App;
 use super::error::{ApiError, Segments};
 use super::rollout::{fleet, summarise};
 use super::types::{
-    ModelDetail, ModelList, ModelSummary, ReleaseState, Signatures, VersionSummary,
+    Answers, ModelDetail, ModelList, ModelSummary, ReleaseState, Signatures, VersionSummary,
 };
 use crate::clock;
 
@@ -81,11 +82,13 @@ impl Signed {
 
     fn summary(&self, app: &App, model: &ModelName) -> ModelSummary {
         let answering = app.telemetry.answering(model);
+        let served = app.telemetry.served(model);
         let newest = self.drafted.as_ref().or(self.published.as_ref());
         let releases = newest.and_then(|targets| targets.artifacts.get(model));
         let version = |(version, entry): (&Version, &TargetEntry)| {
             let devices = answering.get(&entry.digest).copied().unwrap_or(0);
-            self.version(app, model, version, entry, devices)
+            let answers = served.get(&entry.digest).map(answers).unwrap_or_default();
+            VersionSummary { answers, ..self.version(app, model, version, entry, devices) }
         };
         let mut versions: Vec<_> = releases.into_iter().flatten().map(version).collect();
         versions.sort_by_key(|version| version.release);
@@ -124,6 +127,17 @@ impl Signed {
             devices,
             state,
             signatures: signatures.clone(),
+            answers: Answers::default(),
         }
+    }
+}
+
+fn answers(served: &ServedArtifact) -> Answers {
+    Answers {
+        rows: served.rows,
+        errors: served.errors,
+        bad_inputs: served.bad_inputs,
+        humility: served.humility.clone(),
+        feedback: served.feedback.clone(),
     }
 }

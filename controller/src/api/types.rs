@@ -76,14 +76,14 @@ pub struct FleetSummary {
 }
 
 /// `GET /v1/models`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelList {
     /// By name.
     pub models: Vec<ModelSummary>,
 }
 
 /// One model in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelSummary {
     /// Its name.
     pub model: ModelName,
@@ -94,7 +94,7 @@ pub struct ModelSummary {
 }
 
 /// One signed version of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VersionSummary {
     /// The publisher's name for it.
     pub version: Version,
@@ -114,6 +114,24 @@ pub struct VersionSummary {
     pub state: ReleaseState,
     /// Who signed the release metadata that names it, and who has not.
     pub signatures: Signatures,
+    /// What it answered, on all devices together.
+    #[serde(default)]
+    pub answers: Answers,
+}
+
+/// What an artifact answered, as reported.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Inferences answered.
+    pub rows: u64,
+    /// Inferences that failed.
+    pub errors: u64,
+    /// Requests refused because they do not fit the model's inputs.
+    pub bad_inputs: u64,
+    /// Rows to which each humility rule applied, by its name.
+    pub humility: BTreeMap<String, u64>,
+    /// What came of labels that applications sent.
+    pub feedback: Feedback,
 }
 
 /// How far a release is.
@@ -127,7 +145,7 @@ pub enum ReleaseState {
 }
 
 /// `GET /v1/models/{model}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelDetail {
     /// As in the list.
     #[serde(flatten)]

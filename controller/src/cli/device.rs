@@ -1,15 +1,13 @@
 //! `tidegate device`: the devices of the fleet, and how new ones get in.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use tidegate_wire::report::Feedback;
 use tidegate_wire::{DeviceId, Labels, Version};
 
 use super::connection::Connection;
-use super::text::{Table, ago, duration, labels, now_ms, show_labels, time};
+use super::text::{Table, ago, doubts, duration, labels, now_ms, right, show_labels, time};
 use super::{say, say_json};
 use crate::api::types::{
     DeviceDetail, DeviceModel, DeviceSummary, DeviceTokenRequest, ReasonText, RejectedCount,
@@ -235,21 +233,6 @@ fn served(detail: &DeviceDetail, now_ms: u64) -> Table {
         ]);
     }
     served
-}
-
-/// Rows to which each humility rule applied.
-fn doubts(rules: &BTreeMap<String, u64>) -> String {
-    let each: Vec<String> = rules.iter().map(|(rule, rows)| format!("{rows} {rule}")).collect();
-    if each.is_empty() { "-".to_owned() } else { each.join(", ") }
-}
-
-/// How many of the answers that a label came for were right.
-fn right(feedback: &Feedback) -> String {
-    let Feedback { matched, correct, .. } = feedback;
-    feedback.accuracy().map_or_else(
-        || "-".to_owned(),
-        |accuracy| format!("{:.1} % ({correct} of {matched})", accuracy * 100.0),
-    )
 }
 
 fn steps(transitions: &[TransitionView]) -> Table {

@@ -13,10 +13,10 @@ use tidegate_wire::{Digest, ModelName, Version};
 use super::connection::Connection;
 use super::publisher::{Signing, say_posted};
 use super::sign::{self, Consent};
-use super::text::{Table, now_ms, size};
+use super::text::{Table, doubts, now_ms, right, size};
 use super::{forbid, progress, root, say, say_json};
 use crate::api::types::{
-    ModelDetail, ModelSummary, ReleaseState, TargetsPosted, VersionSummary, listed,
+    Answers, ModelDetail, ModelSummary, ReleaseState, TargetsPosted, VersionSummary, listed,
 };
 use crate::bundle::check::{self, Checked};
 use crate::bundle::memory::{Publisher, Supersede};
@@ -354,6 +354,11 @@ async fn show(connection: &Connection, wanted: &ModelAndVersion) -> anyhow::Resu
     }
     say(table(std::slice::from_ref(&detail.summary)))?;
     say_digests(&detail)?;
+    let answers = answers(&detail.summary);
+    if !answers.is_empty() {
+        say("")?;
+        say(answers)?;
+    }
     if !detail.rollouts.is_empty() {
         say("")?;
         say(super::rollout::table(&detail.rollouts))?;
@@ -372,6 +377,25 @@ fn say_digests(detail: &ModelDetail) -> anyhow::Result<()> {
         table.row([version.version.to_string(), version.digest.to_string(), signed]);
     }
     say(table)
+}
+
+/// What the versions that answered anyone answered, on all devices together.
+fn answers(model: &ModelSummary) -> Table {
+    let header = ["VERSION", "ANSWERED", "FAILED", "REFUSED", "DOUBTED", "RIGHT"];
+    let mut table = Table::new(&header);
+    for VersionSummary { version, answers, .. } in &model.versions {
+        if *answers != Answers::default() {
+            table.row([
+                version.to_string(),
+                answers.rows.to_string(),
+                answers.errors.to_string(),
+                answers.bad_inputs.to_string(),
+                doubts(&answers.humility),
+                right(&answers.feedback),
+            ]);
+        }
+    }
+    table
 }
 
 fn table(models: &[ModelSummary]) -> Table {

@@ -1,6 +1,9 @@
 //! Tables, times and durations for people.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tidegate_wire::report::Feedback;
 
 /// An aligned table. Columns are as wide as their widest cell; the last one is not padded.
 #[derive(Debug, Clone)]
@@ -190,6 +193,21 @@ pub fn labels(text: &str) -> Result<tidegate_wire::Labels, String> {
 pub fn show_labels(labels: &tidegate_wire::Labels) -> String {
     let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
+}
+
+/// Rows to which each humility rule applied.
+pub(super) fn doubts(rules: &BTreeMap<String, u64>) -> String {
+    let each: Vec<String> = rules.iter().map(|(rule, rows)| format!("{rows} {rule}")).collect();
+    if each.is_empty() { "-".to_owned() } else { each.join(", ") }
+}
+
+/// How many of the answers that a label came for were right.
+pub(super) fn right(feedback: &Feedback) -> String {
+    let Feedback { matched, correct, .. } = feedback;
+    feedback.accuracy().map_or_else(
+        || "-".to_owned(),
+        |accuracy| format!("{:.1} % ({correct} of {matched})", accuracy * 100.0),
+    )
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidegate_agent::store::spool::sync_files;
+use tidegate_control::books::device::ServedArtifact;
 use tidegate_control::books::{Books, Changes};
 use tidegate_rollout::{Evidence, FleetView, Rollout, RolloutId};
 use tidegate_wire::manifest::DriftReference;
@@ -137,6 +138,11 @@ impl Telemetry {
     /// Devices on which each artifact of a model answers now, by digest.
     pub fn answering(&self, model: &ModelName) -> BTreeMap<tidegate_wire::Digest, u32> {
         self.books().answering(model)
+    }
+
+    /// What each artifact of a model answered, on all devices together, by digest.
+    pub fn served(&self, model: &ModelName) -> BTreeMap<tidegate_wire::Digest, ServedArtifact> {
+        self.books().served(model)
     }
 
     /// Writes all of it, and returns once no power cut takes it back.

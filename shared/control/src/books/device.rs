@@ -111,6 +111,30 @@ pub struct ServedArtifact {
     pub feedback: Feedback,
 }
 
+impl ServedArtifact {
+    /// Adds what the same artifact answered on another device.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.errors = self.errors.saturating_add(other.errors);
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+        let _ = self.latency.merge(&other.latency);
+        self.bad_inputs = self.bad_inputs.saturating_add(other.bad_inputs);
+        self.doubt(&other.humility);
+        self.feedback.merge(&other.feedback);
+    }
+
+    /// A device may say anything; more rules than a manifest can have are not kept.
+    fn doubt(&mut self, rules: &BTreeMap<String, u64>) {
+        for (rule, rows) in rules.iter().filter(|(rule, _)| rule.len() <= NAME_BYTES_MAX) {
+            if self.humility.len() < RULES_MAX || self.humility.contains_key(rule) {
+                let sum = self.humility.entry(rule.clone()).or_default();
+                *sum = sum.saturating_add(*rows);
+            }
+        }
+    }
+}
+
 impl Served {
     /// Adds a window.
     pub fn add(&mut self, window: &Window) {
@@ -128,13 +152,7 @@ impl Served {
         if let Some(feedback) = &window.feedback {
             entry.feedback.merge(feedback);
         }
-        for (rule, rows) in window.humility.iter().filter(|(it, _)| it.len() <= NAME_BYTES_MAX) {
-            // A device may say anything; more rules than a manifest can have are not kept.
-            if entry.humility.len() < RULES_MAX || entry.humility.contains_key(rule) {
-                let sum = entry.humility.entry(rule.clone()).or_default();
-                *sum = sum.saturating_add(*rows);
-            }
-        }
+        entry.doubt(&window.humility);
     }
 
     /// Notes that an artifact answers, though no window says so yet.

@@ -22,7 +22,7 @@ use tidegate_wire::manifest::DriftReference;
 use tidegate_wire::report::{Body, Report, Status, Window};
 use tidegate_wire::{DeviceId, Digest, ModelName, State as DeviceState};
 
-use device::{Heard, Served, Spools, Steps};
+use device::{Heard, Served, ServedArtifact, Spools, Steps};
 use documents::Key;
 pub use documents::{Changes, Document};
 use evidence::{Gathered, Side, side};
@@ -188,6 +188,19 @@ impl Books {
             }
         }
         counts
+    }
+
+    /// What each artifact of a model answered, on all devices together, by digest.
+    pub fn served(&self, model: &ModelName) -> BTreeMap<Digest, ServedArtifact> {
+        let mut sums: BTreeMap<Digest, ServedArtifact> = BTreeMap::new();
+        let all = self.devices.values().flat_map(|known| &known.served.artifacts);
+        for entry in all.filter(|entry| entry.model == *model) {
+            match sums.get_mut(&entry.artifact.digest) {
+                Some(sum) => sum.merge(entry),
+                None => drop(sums.insert(entry.artifact.digest, entry.clone())),
+            }
+        }
+        sums
     }
 
     fn take(&mut self, report: Report, enrolled: &Device, state: &State) {

@@ -115,6 +115,14 @@ fn doubts_refusals_and_labels_add_up_and_what_no_device_can_mean_is_left_out() {
     assert_eq!((entry.rows, entry.bad_inputs, entry.humility["unsure"]), (30, 4, 6));
     assert_eq!(entry.humility.len(), tidegate_wire::humility::RULES_MAX);
     assert_eq!((entry.feedback.matched, &entry.feedback.confusion), (4, &vec![0, 0, 2, 2]));
+    let mut books = Books::default();
+    for device in ["d0", "d1"] {
+        books.devices.entry(device.parse().unwrap()).or_default().served = served.clone();
+    }
+    let fleet = books.served(&"digits".parse().unwrap());
+    let sum = &fleet[&artifact("1").digest];
+    assert_eq!((sum.rows, sum.bad_inputs, sum.humility["unsure"]), (60, 8, 12));
+    assert_eq!((sum.feedback.matched, sum.feedback.correct), (8, 4));
 }
 
 /// What a store keeps of the books.
