@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, VARY};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, VARY};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 
@@ -28,9 +28,13 @@ const WASTE_MAX: usize = 64 << 20;
 pub(super) async fn receive(request: Request, bytes_max: usize) -> Result<Bytes, ApiError> {
     let coding = Coding::of_body(request.headers())?;
     let announced = content_length(request.headers());
+    // Such a sender has sent nothing yet, and looks for an answer first.
+    let waits = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
     if announced.is_some_and(|length| length > bytes_max) {
-        discard(&mut body).await;
+        if !waits {
+            discard(&mut body).await;
+        }
         return Err(ApiError::too_large("the body", bytes_max));
     }
     let packed = collect(&mut body, announced, bytes_max).await?;

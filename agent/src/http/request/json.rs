@@ -1,22 +1,27 @@
 //! The JSON of a request: what the protocol has in it, and no more than is looked at.
+//!
+//! Most requests say an input's type and shape before its values. Then those are read as what they
+//! are in one pass, which takes two thirds of the time of looking for their end first.
+
+mod input;
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
 use crate::http::error::ApiError;
-use crate::protocol::Described;
+use input::Straight;
+pub(super) use input::{Data, Input};
 
+/// A request, with inputs that were read one way or the other.
 #[derive(Deserialize)]
-pub(super) struct Body<'a> {
+#[serde(bound(deserialize = "I: Deserialize<'de>"))]
+pub(super) struct Body<'a, I = Input<'a>> {
     #[serde(borrow, default)]
     pub(super) id: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) parameters: Option<Parameters>,
-    #[serde(borrow)]
-    pub(super) inputs: Vec<Input<'a>>,
+    pub(super) inputs: Vec<I>,
     #[serde(borrow, default)]
     pub(super) outputs: Option<Vec<Output<'a>>>,
 }
@@ -29,28 +34,6 @@ pub(super) struct Parameters {
     /// Microseconds, as in Triton.
     #[serde(default)]
     pub(super) timeout: Option<u64>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Input<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    shape: Vec<i64>,
-    #[serde(borrow)]
-    datatype: Cow<'a, str>,
-    #[serde(default)]
-    parameters: Option<InputParameters>,
-    /// Read later, when the tensor's type is known.
-    #[serde(borrow, default)]
-    pub(super) data: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct InputParameters {
-    #[serde(default)]
-    binary_data_size: Option<u64>,
-    #[serde(default)]
-    shared_memory_region: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -69,33 +52,27 @@ pub(super) struct OutputParameters {
     pub(super) classification: Option<u64>,
 }
 
+/// Reads a request.
+///
+/// # Errors
+/// 400 with the place in the JSON.
 pub(super) fn read(json: &[u8]) -> Result<Body<'_>, ApiError> {
+    if let Some(body) = straight(json) {
+        return Ok(body);
+    }
+    thorough(json)
+}
+
+/// In one pass; none if something is wrong or in another order, of which [`thorough`] says more.
+pub(super) fn straight(json: &[u8]) -> Option<Body<'_>> {
+    let body: Body<'_, Straight<'_>> = serde_json::from_slice(json).ok()?;
+    let Body { id, parameters, inputs, outputs } = body;
+    let inputs = inputs.into_iter().map(|Straight(input)| input).collect();
+    Some(Body { id, parameters, inputs, outputs })
+}
+
+/// Values are left as text, so that what is wrong with them can be said of their input.
+pub(super) fn thorough(json: &[u8]) -> Result<Body<'_>, ApiError> {
     serde_json::from_slice(json)
         .map_err(|error| ApiError::bad(format!("the body is no inference request: {error}")))
-}
-
-impl Input<'_> {
-    /// Bytes that it has behind the JSON.
-    pub(super) fn binary_size(&self) -> Option<u64> {
-        self.parameters.as_ref()?.binary_data_size
-    }
-
-    pub(super) fn in_shared_memory(&self) -> bool {
-        let parameters = self.parameters.as_ref();
-        parameters.is_some_and(|parameters| parameters.shared_memory_region.is_some())
-    }
-}
-
-impl Described for Input<'_> {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn datatype(&self) -> &str {
-        &self.datatype
-    }
-
-    fn shape(&self) -> &[i64] {
-        &self.shape
-    }
 }

@@ -16,7 +16,7 @@ use super::BINARY_HEADER;
 use super::error::ApiError;
 use crate::engine::{Tensor, Values};
 use crate::protocol::{self, Arranged, Asked, Form, Wanted};
-use json::{Body, Input};
+use json::{Body, Data, Input};
 
 /// A request that the model can answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,10 +60,12 @@ pub(super) fn parse<'a>(
         return binary::bare(body, manifest);
     }
     let (json, raw) = binary::split(body, json_length)?;
-    let body: Body<'a> = json::read(json)?;
+    let mut body: Body<'a> = json::read(json)?;
     let sections = binary::sections(&body.inputs, raw)?;
+    let mut data: Vec<_> = body.inputs.iter_mut().map(|input| input.data.take()).collect();
     let read = |place: usize, spec: &TensorSpec, count| {
-        read_values(&body.inputs[place], sections.get(place).copied().flatten(), spec, count)
+        let raw = sections.get(place).copied().flatten();
+        read_values(&body.inputs[place], data[place].take(), raw, spec, count)
     };
     let Arranged { inputs, rows } = protocol::arrange(&body.inputs, manifest, read)?;
     let outputs = wanted(&body, manifest)?;
@@ -73,14 +75,17 @@ pub(super) fn parse<'a>(
 
 fn read_values(
     input: &Input<'_>,
+    data: Option<Data<'_>>,
     raw: Option<&[u8]>,
     spec: &TensorSpec,
     count: usize,
 ) -> Result<Values, String> {
-    match (raw, input.data) {
+    match (raw, data) {
         (Some(_), Some(_)) => Err("both \"data\" and raw bytes given".to_string()),
         (Some(raw), None) => protocol::read_raw(raw, spec.datatype, count),
-        (None, Some(data)) => numbers::read(data, spec.datatype, count),
+        // Its type and number have been found to be the specification's.
+        (None, Some(Data::Read(values))) => Ok(values),
+        (None, Some(Data::Text(text))) => numbers::read(text, spec.datatype, count),
         (None, None) if input.in_shared_memory() => {
             Err("in shared memory, which this agent does not read; send the values".to_string())
         }

@@ -9,6 +9,10 @@ use tidegate_wire::tensor::Datatype;
 
 use crate::engine::{Values, each};
 
+/// Values for which there is room before it is known how many were sent: a colour image of 224×224
+/// makes it grow twice.
+const ROOM: usize = 64 * 1024;
+
 /// Reads `data` as `count` values of `datatype`; nesting says nothing, the shape does.
 ///
 /// # Errors
@@ -23,6 +27,26 @@ pub(super) fn read(data: &RawValue, datatype: Datatype, count: usize) -> Result<
         return Err(format!("{} values given, its shape needs {count}", values.len()));
     }
     Ok(values)
+}
+
+/// Reads `data` the same way while the rest of the request is being read.
+pub(super) struct ReadValues {
+    pub(super) datatype: Datatype,
+    pub(super) count: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for ReadValues {
+    type Value = Values;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Values, D::Error> {
+        let Self { datatype, count } = self;
+        let mut values = Values::with_capacity(datatype, count.min(ROOM));
+        each!(&mut values, into => Fill { into, count }.deserialize(deserializer))?;
+        if values.len() != count {
+            return Err(D::Error::custom("too few values"));
+        }
+        Ok(values)
+    }
 }
 
 fn fill<T: Element>(data: &RawValue, into: &mut Vec<T>, count: usize) -> Result<(), String> {

@@ -5,8 +5,9 @@ use tidegate_wire::manifest::{Manifest, Task};
 use tidegate_wire::policy::Gates;
 use tidegate_wire::tensor::{Datatype, TensorSpec};
 
-use super::parse;
-use crate::protocol::{Form, Wanted};
+use super::json::{self, Data};
+use super::{numbers, parse};
+use crate::protocol::{Described, Form, Wanted};
 
 fn manifest() -> Manifest {
     let spec = |name: &str, datatype, shape: &[i64]| TensorSpec {
@@ -35,7 +36,26 @@ const GOOD: &str = r#"{"id":"q","parameters":{"x":1},"inputs":[
     {"name":"a","shape":[2,2],"datatype":"FP32","data":[1,2,3,4],"parameters":{}}],
     "outputs":[{"name":"z"}]}"#;
 
+/// What is read in one pass is what is read thoroughly.
+fn check_straight(body: &[u8]) {
+    let Some(straight) = json::straight(body) else { return };
+    let thorough = json::thorough(body).ok().expect("it was read in one pass");
+    assert_eq!(straight.inputs.len(), thorough.inputs.len());
+    for (straight, thorough) in straight.inputs.iter().zip(&thorough.inputs) {
+        assert_eq!(straight.name(), thorough.name());
+        assert_eq!(straight.shape(), thorough.shape());
+        match (&straight.data, &thorough.data) {
+            (Some(Data::Read(values)), Some(Data::Text(text))) => {
+                let again = numbers::read(text, values.datatype(), values.len()).unwrap();
+                assert_eq!(format!("{values:?}"), format!("{again:?}"));
+            }
+            (one, other) => assert_eq!(one.is_some(), other.is_some()),
+        }
+    }
+}
+
 fn check(body: &[u8]) -> bool {
+    check_straight(body);
     let manifest = manifest();
     let Ok(question) = parse(body, None, &manifest) else { return false };
     assert_eq!(question.inputs.len(), manifest.inputs.len());
@@ -55,6 +75,24 @@ fn inputs_come_in_any_order_and_outputs_are_selected() {
     assert_eq!((question.id.as_deref(), question.rows), (Some("q"), 2));
     assert_eq!(question.inputs[1].values.as_f32()[1], -8.0);
     assert_eq!(question.outputs, [Wanted { place: 1, form: Form::Values, classes: None }]);
+}
+
+#[test]
+fn values_are_read_at_once_where_type_and_shape_come_first() {
+    let read = |body: &str| {
+        let body = json::straight(body.as_bytes()).unwrap();
+        matches!(body.inputs[0].data, Some(Data::Read(_)))
+    };
+    let late = r#"{"inputs":[{"data":[1,2],"name":"a","shape":[1,2],"datatype":"FP32"}]}"#;
+    assert!(read(GOOD) && !read(late));
+    // Both are checked in the end, and what is wrong is said of the input.
+    let null = late.replace("[1,2],\"name", "null,\"name");
+    assert!(json::straight(null.as_bytes()).unwrap().inputs[0].data.is_none());
+    for body in [GOOD, &GOOD.replace("[1,2,3,4]", "[1,2,3]"), late, &late.replace("2]", "\"x\"]")] {
+        check_straight(body.as_bytes());
+    }
+    let wrong = parse(GOOD.replace("3,4]", "true,4]").as_bytes(), None, &manifest()).unwrap_err();
+    assert!(wrong.text.starts_with("input \"a\": value 2 is true"), "{}", wrong.text);
 }
 
 /// JSON that looks like a request in places.
