@@ -4,7 +4,11 @@ use std::path::Path;
 
 use tidegate_wire::tensor::TensorSpec;
 use tract_nnef::prelude::TractResult;
-use tract_onnx::prelude::{InferenceFact, InferenceModel, InferenceModelExt, TDim, TypedModel};
+use tract_onnx::prelude::{
+    Datum, InferenceFact, InferenceModel, InferenceModelExt, TDim, TypedModel,
+};
+use tract_onnx::tract_core::model::SpecialOps;
+use tract_onnx::tract_core::ops::cast::cast;
 
 use super::schema::{datum_type, shape};
 use super::tract::{Graph, unprepared};
@@ -72,5 +76,19 @@ pub(super) fn typed(
         }
         model.set_input_fact(index, InferenceFact::dt_shape(datum_type(spec.datatype), dims))?;
     }
-    model.into_typed()?.into_decluttered()
+    let mut model = model.into_typed()?;
+    give_whole_numbers(&mut model)?;
+    model.into_decluttered()
+}
+
+/// What a graph casts to INT64 is a dimension to tract, not a number; outputs are numbers.
+fn give_whole_numbers(model: &mut TypedModel) -> TractResult<()> {
+    let mut outlets = model.output_outlets()?.to_vec();
+    for outlet in &mut outlets {
+        if model.outlet_fact(*outlet)?.datum_type == TDim::datum_type() {
+            let name = format!("{}.int64", model.node(outlet.node).name);
+            *outlet = model.wire_node(name, cast(i64::datum_type()), &[*outlet])?[0];
+        }
+    }
+    model.select_output_outlets(&outlets)
 }

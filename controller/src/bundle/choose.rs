@@ -6,14 +6,14 @@
 use std::path::Path;
 
 use tidegate_agent::engine::{
-    ONNX_OPSETS, ONNXRUNTIME, TRACT_NNEF, TRACT_ONNX, feature_of, names, opset,
+    ONNX_OPSETS, ONNXRUNTIME, TRACT_NNEF, TRACT_ONNX, TREES, feature_of, names, opset,
 };
-use tidegate_wire::tensor::GoldenSet;
+use tidegate_wire::tensor::{Datatype, GoldenSet};
 
 use super::description::Description;
 use super::error::{self, BundleError};
 use super::nnef::{self, NotConverted};
-use super::{BundleFile, external_data, text};
+use super::{BundleFile, external_data, onnx, text};
 
 /// What devices get.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(super) fn choose(
         // The library on the device says which operator sets it knows, when it loads the model.
         Chosen::new(ONNXRUNTIME, bytes, rewrites)
     } else {
-        onnx(&path, bytes, description, golden, notes)?
+        from_onnx(&path, bytes, description, golden, notes)?
     };
     if let (Some(opset), TRACT_NNEF) = (description.requirements.opset, chosen.engine) {
         return Err(BundleError::Description {
@@ -81,7 +81,7 @@ pub(super) fn there(path: &Path, engine: &'static str) -> Result<(), BundleError
 }
 
 /// An ONNX file, or what is taken for one: the check says so if it is none.
-fn onnx(
+fn from_onnx(
     path: &Path,
     bytes: Vec<u8>,
     description: &Description,
@@ -91,6 +91,23 @@ fn onnx(
     let mut rewrites = Vec::new();
     let bytes = external_data::inlined(path, bytes, &mut rewrites)?;
     let forced = description.engine.as_deref();
+    let double = description.inputs[0].datatype == Datatype::Fp64;
+    let rewritten = onnx::rewrite(&bytes, double)
+        .map_err(|error| BundleError::Unwritable { path: path.into(), error })?;
+    rewrites.extend(rewritten.notes);
+    let bytes = rewritten.onnx.unwrap_or(bytes);
+    match rewritten.trees.filter(|_| forced.is_none_or(|engine| engine == TREES)) {
+        Some(trees) => {
+            rewrites
+                .push("the graph is one ensemble of trees: it gets an engine of its own".into());
+            return Ok(Chosen::new(TREES, trees, rewrites));
+        }
+        None if forced == Some(TREES) => {
+            let what = format!("engine = {TREES:?}: the graph is not one ensemble of trees alone");
+            return Err(BundleError::Conversion { path: path.into(), what });
+        }
+        None => {}
+    }
     if forced.is_none_or(|engine| engine == TRACT_NNEF) {
         match nnef::converted(&bytes, description, golden) {
             Ok(archive) => {

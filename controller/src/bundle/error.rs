@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tidegate_agent::engine::EngineError;
 
+use super::onnx::Unwritable;
+
 /// Why a folder is no bundle, or its model is not fit for devices. Every message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -129,6 +131,14 @@ pub enum BundleError {
         path: PathBuf,
         /// What was asked for and why it cannot be.
         what: String,
+    },
+    /// The graph has a node that devices cannot run, nor can it be said in other operators.
+    #[error("{}: {error}", path.display())]
+    Unwritable {
+        /// The model file.
+        path: PathBuf,
+        /// The node, and how to export the model instead.
+        error: Unwritable,
     },
     /// The golden set did not come out.
     #[error("{0}")]

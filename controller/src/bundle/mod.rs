@@ -17,6 +17,7 @@ mod golden_json;
 pub mod memory;
 mod nnef;
 mod npz;
+mod onnx;
 pub mod publish;
 mod reference;
 pub mod standing;

@@ -1,11 +1,13 @@
 //! Arrays out of a `.npz` file, as numpy's `savez` and `savez_compressed` write it.
 
+use std::cmp::Ordering;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn, OwnedRepr};
-use ndarray_npy::{NpzReader, ReadNpyError, ReadNpzError, ReadableElement};
+use ndarray_npy::{NpzReader, ReadDataError, ReadNpyError, ReadNpzError, ReadableElement};
+use py_literal::Value;
 use tidegate_agent::engine::Values;
 use tidegate_wire::tensor::{Datatype, TensorData, TensorSpec};
 
@@ -46,7 +48,7 @@ pub(super) struct Array {
 type Reader = fn(&mut Npz, &str) -> Result<Result<Array, String>, BundleError>;
 
 /// The likeliest first.
-const READERS: [Reader; 11] = [
+const READERS: [Reader; 12] = [
     Npz::read::<f32>,
     Npz::read::<i64>,
     Npz::read::<f64>,
@@ -58,6 +60,7 @@ const READERS: [Reader; 11] = [
     Npz::read::<u16>,
     Npz::read::<u32>,
     Npz::read::<u64>,
+    Npz::read::<Text>,
 ];
 
 impl Npz {
@@ -139,8 +142,8 @@ impl Npz {
             }
         }
         Err(self.wrong(format!(
-            "the array {name:?} has the type {descriptor}: use float32, float64, bool or \
-             an integer type"
+            "the array {name:?} has the type {descriptor}: use float32, float64, bool, \
+             an integer type or text (.astype(str))"
         )))
     }
 
@@ -166,12 +169,12 @@ impl Npz {
     }
 }
 
-/// A number that tensors are made of.
-trait Element: ReadableElement + Copy {
+/// A value that tensors are made of.
+trait Element: ReadableElement {
     const DATATYPE: Datatype;
 
     /// Little-endian.
-    fn append_to(self, bytes: &mut Vec<u8>);
+    fn append_to(&self, bytes: &mut Vec<u8>);
 }
 
 macro_rules! elements {
@@ -179,7 +182,7 @@ macro_rules! elements {
         $(impl Element for $number {
             const DATATYPE: Datatype = Datatype::$datatype;
 
-            fn append_to(self, bytes: &mut Vec<u8>) {
+            fn append_to(&self, bytes: &mut Vec<u8>) {
                 bytes.extend_from_slice(&self.to_le_bytes());
             }
         })*
@@ -193,8 +196,62 @@ elements!(
 impl Element for bool {
     const DATATYPE: Datatype = Datatype::Bool;
 
-    fn append_to(self, bytes: &mut Vec<u8>) {
-        bytes.push(u8::from(self));
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.push(u8::from(*self));
+    }
+}
+
+/// An element of numpy's arrays of text: `U` (UTF-32) or `S` (bytes), filled up with zeros.
+struct Text(Vec<u8>);
+
+impl ReadableElement for Text {
+    fn read_to_end_exact_vec<R: Read>(
+        mut reader: R,
+        descriptor: &Value,
+        len: usize,
+    ) -> Result<Vec<Self>, ReadDataError> {
+        let wrong = || ReadDataError::WrongDescriptor(descriptor.clone());
+        let Value::String(text) = descriptor else { return Err(wrong()) };
+        let (kind, width) = match text.split_at_checked(2) {
+            Some((kind @ ("<U" | "|S"), width)) => (kind, width.parse::<usize>()),
+            _ => return Err(wrong()),
+        };
+        let width = width.map_err(|_| wrong())?;
+        let each = if kind == "<U" { width.checked_mul(4) } else { Some(width) };
+        let total = each.and_then(|each| each.checked_mul(len)).ok_or_else(wrong)?;
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes)?;
+        match bytes.len().cmp(&total) {
+            Ordering::Less => return Err(ReadDataError::MissingData),
+            Ordering::Greater => return Err(ReadDataError::ExtraBytes(bytes.len() - total)),
+            Ordering::Equal => {}
+        }
+        let one = |place: usize| {
+            let each = total / len;
+            let own = &bytes[place * each..][..each];
+            if kind == "<U" { utf32(own).ok_or_else(wrong) } else { Ok(own.to_vec()) }
+        };
+        let mut texts = (0..len).map(one).collect::<Result<Vec<_>, _>>()?;
+        for text in &mut texts {
+            text.truncate(text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+        }
+        Ok(texts.into_iter().map(Self).collect())
+    }
+}
+
+fn utf32(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (letters, _) = bytes.as_chunks::<4>();
+    let letter = |letter: &[u8; 4]| char::from_u32(u32::from_le_bytes(*letter));
+    letters.iter().map(letter).collect::<Option<String>>().map(String::into_bytes)
+}
+
+impl Element for Text {
+    const DATATYPE: Datatype = Datatype::Bytes;
+
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&self.0);
     }
 }
 
@@ -224,7 +281,7 @@ fn numpy_name(datatype: Datatype) -> &'static str {
         Datatype::Fp16 => "float16",
         Datatype::Fp32 => "float32",
         Datatype::Fp64 => "float64",
-        Datatype::Bytes => "bytes",
+        Datatype::Bytes => "str",
     }
 }
 

@@ -1,6 +1,7 @@
 //! A model's folder as a publisher made it: `model.toml`, the arrays of golden set and reference
 //! sample, the model file.
 
+use tidegate_agent::engine::Values;
 use tidegate_controller::bundle::{Bundle, Description};
 use tidegate_wire::envelope::open;
 use tidegate_wire::manifest::{DriftReference, FileRole, Manifest};
@@ -83,8 +84,8 @@ fn readable(bundle: &Bundle) {
     }
     for tensor in bundle.golden.inputs.iter().chain(&bundle.golden.outputs) {
         let count: u64 = tensor.shape.iter().product();
-        let width = tensor.datatype.width().expect("an .npz has numbers only");
-        assert_eq!(tensor.bytes.len() as u64, count * width as u64);
+        let values = Values::from_le_bytes(tensor.datatype, &tensor.bytes);
+        assert_eq!(values.len() as u64, count);
     }
 }
 

@@ -106,19 +106,21 @@ fn two_classes<T: Number>(of: &Finish<T>, sums: &mut Sums<T>, scores: &mut Vec<f
     if of.binary {
         second = if of.positive { Second::Complement } else { Second::Opposite };
     }
-    let first = scores.len();
+    let (first, post) = (scores.len(), of.post);
     if pair {
-        scores.extend([zero.to_f32(), one.to_f32()]);
-        post::apply(of.post, &mut scores[first..]);
+        // What no leaf had a weight for is 0, whatever was added to it.
+        let of = |score: T, any: bool| if any { score.to_f32() } else { 0.0 };
+        scores.extend([of(zero, sums.any[0]), of(one, sums.any[1])]);
+        post::apply(post, &mut scores[first..]);
         return class;
     }
     let score = zero.to_f32();
-    scores.extend(match (of.post, second) {
+    scores.extend(match (post, second) {
         (PostTransform::Probit, _) => [post::probit(score), 0.0],
-        (_, Second::Complement) => [1.0 - score, score],
-        (PostTransform::Logistic, Second::Opposite) => [logistic(-score), logistic(score)],
-        (_, Second::Opposite) => [-score, score],
         (_, Second::Nothing) => [score, 0.0],
+        (PostTransform::Logistic, _) => [logistic(-score), logistic(score)],
+        (_, Second::Complement) => [1.0 - score, score],
+        (_, Second::Opposite) => [-score, score],
     });
     class
 }

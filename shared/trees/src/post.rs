@@ -34,7 +34,7 @@ pub(crate) fn probit(share: f32) -> f32 {
     let x = 2.0 * share - 1.0;
     let log = libm::logf((1.0 - x) * (1.0 + x));
     let half = 2.0 / (PI * A) + 0.5 * log;
-    let magnitude = libm::sqrtf(-half + libm::sqrtf(half * half - log / A));
+    let magnitude = libm::sqrtf(-half + libm::sqrtf(half * half - 1.0 / A * log));
     core::f32::consts::SQRT_2 * if x < 0.0 { -magnitude } else { magnitude }
 }
 
