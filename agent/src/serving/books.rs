@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
 use tidegate_drift::{LatencySummary, NumericSummary, OutputSummary, ROWS_MAX};
 use tidegate_lifecycle::gates::{Before, Latencies, TrialTally};
 use tidegate_wire::manifest::Task;
@@ -56,6 +57,8 @@ pub(super) struct Books {
     outbox: Arc<Outbox>,
     metrics: ModelMetrics,
     memory: Arc<Memory>,
+    /// Rows that each humility rule applied to, in the manifest's order.
+    rules: Vec<Counter>,
     inner: Mutex<Inner>,
 }
 
@@ -108,7 +111,10 @@ impl Books {
         let open = Sketch::new(&loaded);
         let (last, numbers) = (Figures::default(), Numbers::default());
         let inner = Inner { open, last, numbers, trial: None };
-        Self { loaded, outbox, metrics, memory, inner: Mutex::new(inner) }
+        let model = &loaded.manifest.model;
+        let rules = loaded.manifest.humility.iter();
+        let rules = rules.map(|rule| outbox.metrics.humility(model, &rule.name)).collect();
+        Self { loaded, outbox, metrics, memory, rules, inner: Mutex::new(inner) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -121,9 +127,9 @@ impl Books {
         self.metrics.latency.observe(seen.wall.as_secs_f64());
         let invalid = invalid_rows(seen.outputs, seen.rows);
         if let Some(judged) = seen.humility {
-            let rules = self.loaded.manifest.humility.iter().zip(judged.hits());
-            for (rule, hits) in rules.filter(|(_, hits)| **hits > 0) {
-                self.outbox.metrics.humility(&self.loaded.manifest.model, &rule.name, *hits);
+            let rules = self.rules.iter().zip(judged.hits());
+            for (rule, hits) in rules {
+                rule.inc_by(*hits);
             }
         }
         let now = clock::unix_seconds();

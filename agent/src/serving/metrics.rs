@@ -209,10 +209,10 @@ impl Metrics {
         text
     }
 
-    /// Counts rows that a rule applied to.
-    pub(super) fn humility(&self, model: &ModelName, rule: &str, rows: u64) {
+    /// The counter of rows that a rule applied to.
+    pub(super) fn humility(&self, model: &ModelName, rule: &str) -> Counter {
         let label = RuleLabel { model: model.to_string(), rule: rule.to_string() };
-        self.humility.get_or_create(&label).inc_by(rows);
+        self.humility.get_or_create_owned(&label)
     }
 
     /// Counts labels.
