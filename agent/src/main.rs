@@ -1,11 +1,13 @@
 //! `tidegate-agent --config FILE`: the agent as a program of its own.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate_agent::config::Config;
+use tidegate_agent::engine::EnginesConfig;
 use tidegate_agent::rehearsal::{self, Rehearsal};
 
 /// Runs signed models on this device and keeps them as the fleet's controller directs.
@@ -47,6 +49,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     if !arguments.serve.is_empty() {
+        tell_engines(&EnginesConfig::default());
         tidegate_agent::log::start("info")?;
         return Ok(tidegate_agent::alone::serve(&arguments.serve, arguments.listen)?);
     }
@@ -56,22 +59,24 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         println!("{}: good, for device {}", arguments.config.display(), config.device);
         return Ok(());
     }
-    #[cfg(feature = "candle")]
-    bound_threads(config.engines.threads);
+    tell_engines(&config.engines);
     tidegate_agent::log::start(&config.log)?;
     config.rehearsal = Rehearsal::by_this_program(&["--rehearse"]);
     Ok(tidegate_agent::run(config)?)
 }
 
-/// candle takes its number of threads from the environment and from nowhere else; what is set there
-/// already is left.
-#[cfg(feature = "candle")]
+/// Tells libraries behind engines what the configuration says, and the processes in which candidates
+/// are rehearsed: candle takes its number of threads from the environment and from nowhere else.
+/// What is set there already is left.
 #[expect(unsafe_code, reason = "the environment cannot be set otherwise")]
-fn bound_threads(threads: usize) {
-    const VARIABLE: &str = "RAYON_NUM_THREADS";
-    if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: the program has one thread until `run` starts others, so nobody reads the
-        // environment meanwhile.
-        unsafe { std::env::set_var(VARIABLE, threads.to_string()) };
+fn tell_engines(config: &EnginesConfig) {
+    let threads = Some(OsString::from(config.threads.to_string()));
+    let library = config.onnxruntime.clone().map(OsString::from);
+    for (name, value) in [("RAYON_NUM_THREADS", threads), ("ORT_DYLIB_PATH", library)] {
+        if let Some(value) = value.filter(|_| std::env::var_os(name).is_none()) {
+            // SAFETY: the program has one thread until models are served, so nobody reads the
+            // environment meanwhile.
+            unsafe { std::env::set_var(name, value) };
+        }
     }
 }
