@@ -45,6 +45,8 @@ async fn good_models_are_committed_and_a_bad_one_is_rejected_on_live_inputs() {
     assert_eq!(bad.active.as_ref(), Some(&slots[1].artifact));
     assert!(bad.detail.contains("agree"), "{}", bad.detail);
     assert!(application.stop().await > 100);
+    // The last acknowledgement too, or its report would come once more after the restart.
+    device.settled().await;
     device.stop().await;
 
     // After a restart the same model answers before anybody says anything.
