@@ -45,7 +45,7 @@ A model's folder has a model.toml, a model file, a golden set and a reference sa
   task = \"classification\"      # or regression, embedding, generation
   [[inputs]]
   name = \"pixels\"
-  datatype = \"FP32\"            # FP32, FP64, INT64, INT32, UINT8
+  datatype = \"FP32\"            # FP32, FP64, INT64, INT32, UINT8, BYTES (text)
   shape = [-1, 64]             # -1 is the batch
   [[outputs]]
   name = \"probabilities\"

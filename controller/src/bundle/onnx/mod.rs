@@ -42,7 +42,7 @@ pub(super) struct Rewritten {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "node {node:?} is an {operator}, which devices cannot run{}; {advice}",
-    because.as_ref().map_or(String::new(), |because| format!(" with {because}"))
+    because.as_ref().map_or(String::new(), |because| format!(" ({because})"))
 )]
 pub struct Unwritable {
     /// The operator with its domain.
@@ -223,3 +223,6 @@ fn tidy(graph: &mut GraphProto) {
     graph.initializer.retain(|tensor| used.contains(&tensor.name));
     graph.value_info.clear();
 }
+
+#[cfg(test)]
+mod tests;
