@@ -61,7 +61,7 @@ def sh(*command, timeout, **more):
 class Bench:
     def __init__(self, arguments):
         self.work, self.seconds = arguments.work, arguments.seconds
-        self.profile = arguments.profile
+        self.profile, self.programs = arguments.profile, arguments.programs
         self.work.mkdir(parents=True, exist_ok=True)
         self.results_file = self.work / "results.json"
         self.results = {}
@@ -220,7 +220,7 @@ for name in sys.argv[3:]:
                     rows.append({"server": name, "model": model, **self.served(name, start, model)})
                 except (Trouble, OSError) as trouble:
                     rows.append({"server": name, "model": model, "trouble": str(trouble)})
-        self.keep("servers", rows)
+                self.keep("servers", rows)
 
     def served(self, name, start, model):
         server, ready_ms, port = start(model)
@@ -284,7 +284,7 @@ for name in sys.argv[3:]:
         self.keep("sizes", sizes)
 
     def run(self, parts):
-        if set(parts) - {"sizes"}:
+        if set(parts) - {"sizes"} and not self.programs:
             self.programs = self.built()
         for part in parts:
             try:
@@ -338,6 +338,7 @@ def show_servers(rows):
     if isinstance(rows, dict):
         print(f"\nservers: {rows['trouble']}")
         return
+    rows = [row for row in rows if row["model"] in SERVED]
     lines, own = [], {row["model"]: row for row in rows if row["server"] == "tidegate-agent"}
     for row in sorted(rows, key=lambda row: SERVED.index(row["model"])):
         if "trouble" in row:
@@ -401,12 +402,14 @@ def main():
     parser.add_argument("parts", nargs="*", default=[], metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/tidegate-bench")
     parser.add_argument("--profile", default="release", choices=["release", "edge", "fast"])
+    parser.add_argument("--programs", type=Path, help="a folder with the programs, built before")
     parser.add_argument("--seconds", type=float, default=3, help="for one measurement")
     arguments = parser.parse_args()
     for part in arguments.parts:
         if part not in PARTS:
             parser.error(f"there is no part {part!r}, only {', '.join(PARTS)}")
     arguments.work = arguments.work.resolve()
+    arguments.programs = arguments.programs and arguments.programs.resolve()
     bench = Bench(arguments)
     bench.keep("profile", arguments.profile)
     # Sizes are four builds, so only where asked for.

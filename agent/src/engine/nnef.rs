@@ -9,11 +9,13 @@ use std::path::Path;
 
 use tidegate_wire::tensor::TensorSpec;
 use tract_nnef::framework::Nnef;
-use tract_nnef::prelude::{Framework, TDim};
+use tract_nnef::prelude::{Framework, Symbol, TDim};
 use tract_onnx_opl::WithOnnx;
 
 use super::EngineError;
 use super::schema::{check_typed, schema};
+#[cfg(feature = "onnx")]
+use super::tract::caught;
 use super::tract::{Graph, unprepared};
 
 /// The symbol that stands for the number of rows.
@@ -73,15 +75,22 @@ pub fn from_onnx(
     inputs: &[TensorSpec],
     outputs: &[TensorSpec],
 ) -> Result<Vec<u8>, EngineError> {
-    super::tract::caught(file, || {
-        super::schema::check_specs(inputs, outputs)?;
+    let convert = |rows: fn(&Symbol) -> TDim| {
         let model = super::onnx::parse(file, inputs, outputs)?;
-        let rows = TDim::Sym(model.symbols.sym(ROWS));
-        // A graph may have a 1 built in where the number of rows should stand.
-        write(super::onnx::typed(model.clone(), inputs, &rows), outputs)
-            .or_else(|_| write(super::onnx::typed(model, inputs, &TDim::Val(1)), outputs))
-            .map_err(unprepared(file))
-    })?
+        let rows = rows(&model.symbols.sym(ROWS));
+        write(super::onnx::typed(model, inputs, &rows), outputs).map_err(unprepared(file))
+    };
+    super::schema::check_specs(inputs, outputs)?;
+    let one = || caught(file, || convert(|_| TDim::Val(1)))?;
+    // tract reads recurrent operators for a number of rows only, and panics otherwise.
+    if super::onnx::uses(file, &["LSTM", "GRU", "RNN"])? {
+        return one();
+    }
+    // A graph may have a 1 built in where the number of rows should stand.
+    match caught(file, || convert(|rows| TDim::Sym(rows.clone()))) {
+        Ok(Ok(archive)) => Ok(archive),
+        _ => one(),
+    }
 }
 
 #[cfg(feature = "onnx")]

@@ -26,6 +26,13 @@ pub fn opset(file: &Path) -> Result<Option<u32>, EngineError> {
     Ok(standard.and_then(|import| u32::try_from(import.version).ok()))
 }
 
+/// Whether the graph in `file` has one of these operators.
+pub(super) fn uses(file: &Path, operators: &[&str]) -> Result<bool, EngineError> {
+    let proto = graph::read(&graph::onnx(), file)?;
+    let mut nodes = proto.graph.iter().flat_map(|graph| &graph.node);
+    Ok(nodes.any(|node| operators.contains(&node.op_type.as_str())))
+}
+
 /// Reads the graph in `file`.
 pub(super) fn read(
     file: &Path,

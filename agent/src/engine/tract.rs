@@ -54,7 +54,7 @@ pub(super) fn load(
 pub(super) fn caught<T>(file: &Path, work: impl FnOnce() -> T) -> Result<T, EngineError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| EngineError::Prepare {
         file: file.to_path_buf(),
-        detail: format!("it panicked: {}", words(&panic)),
+        detail: format!("it panicked: {}", words(panic.as_ref())),
     })
 }
 
@@ -175,7 +175,7 @@ impl Engine for TractEngine {
         let rows = self.rows_of(inputs)?;
         let failed = |detail: String| EngineError::Run { detail };
         catch_unwind(AssertUnwindSafe(|| self.run_rows(inputs, rows)))
-            .map_err(|panic| failed(format!("the engine panicked: {}", words(&panic))))?
+            .map_err(|panic| failed(format!("the engine panicked: {}", words(panic.as_ref()))))?
             .map_err(|error| failed(format!("{error:#}")))
     }
 
