@@ -26,6 +26,7 @@
 //! ```
 
 pub mod alone;
+pub mod background;
 pub mod clock;
 pub mod config;
 pub mod death;
@@ -36,6 +37,7 @@ pub mod enrol;
 pub mod fetch;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+pub mod heap;
 pub mod http;
 pub mod link;
 mod listen;

@@ -16,6 +16,7 @@ use crate::death;
 use crate::driver::{self, Driver, Parts};
 use crate::engine;
 use crate::enrol::{self, EnrolError};
+use crate::heap;
 use crate::http::Facts;
 use crate::link::Door;
 use crate::link::mqtt::{BadBroker, MqttConfig, MqttLink};
@@ -32,8 +33,9 @@ use crate::upstream::{Upstream, UpstreamError};
 const WINDOWS_WAITING: usize = 128;
 /// Link events that wait for the driver; then the broker waits.
 const LINK_EVENTS_WAITING: usize = 64;
-/// How long requests that have begun may take when the agent stops.
-const GOODBYE_MAX: Duration = Duration::from_secs(3);
+/// How long requests that have begun, or wait their turn, may take when the agent stops. Containers
+/// are killed ten seconds after they are asked to stop, and windows must be on disk by then.
+const GOODBYE_MAX: Duration = Duration::from_secs(6);
 
 /// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] for what only an operator can change; whatever may pass is waited for.
 pub fn run(config: Config) -> Result<(), RunError> {
+    heap::give_back_early();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads)
         .thread_name("tidegate")

@@ -12,6 +12,7 @@ use tidegate_wire::{ArtifactRef, Digest, ModelName, Reason};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::background;
 use crate::disk::Folder;
 use crate::fetch::{self, FetchError, Pace};
 use crate::rehearsal::Rehearsal;
@@ -79,8 +80,8 @@ pub(super) fn verify(place: Place, epoch: Epoch, slot: SlotId, artifact: Digest,
             let manifest = place.slots.verify(&place.disk, slot, artifact, &place.model);
             manifest.map(|manifest| manifest.gates.trial.attempts_max).map_err(wrong)
         };
-        let panicked = |_| Err(fault(Reason::StorageFailed, "the check broke off"));
-        let checked = tokio::task::spawn_blocking(check).await.unwrap_or_else(panicked);
+        let panicked = |error| Err(fault(Reason::StorageFailed, error));
+        let checked = background::run("check", check).await.unwrap_or_else(panicked);
         let outcome = Outcome::Verified(checked);
         let _ = answers.send(Answer { model, epoch, outcome, loaded: None });
     });
@@ -92,8 +93,8 @@ pub(super) fn test(place: Place, epoch: Epoch, slot: SlotId, artifact: Digest, a
         let model = place.model.clone();
         let test = move || load_and_test(&place, slot, artifact);
         // An engine that panics on a model is a model that cannot be loaded.
-        let panicked = |error| Err(fault(Reason::LoadFailed, broke_off(&error)));
-        let tested = tokio::task::spawn_blocking(test).await.unwrap_or_else(panicked);
+        let panicked = |error| Err(fault(Reason::LoadFailed, error));
+        let tested = background::run("self-test", test).await.unwrap_or_else(panicked);
         let (outcome, loaded) = match tested {
             Ok((loaded, SelfTestOutcome { verdict: Ok(()), detail, .. })) => {
                 (Ok(detail), Some(loaded))
@@ -162,7 +163,7 @@ fn may_pass(reason: Reason) -> bool {
 }
 
 /// Loads a model that has proved itself before, checking every byte first. Blocking work is done
-/// beside the runtime.
+/// beside the runtime, and not in the background: while this goes on nothing answers.
 pub(super) async fn reload(
     place: Place,
     slot: SlotId,
@@ -175,7 +176,7 @@ pub(super) async fn reload(
         let folder: &Path = &place.path(slot);
         LoadedModel::reload(folder, artifact, manifest).map(Arc::new).map_err(unusable)
     };
-    let panicked = |error| Err(fault(Reason::LoadFailed, broke_off(&error)));
+    let panicked = |error| Err(fault(Reason::LoadFailed, format!("the load broke off: {error}")));
     tokio::task::spawn_blocking(load).await.unwrap_or_else(panicked)
 }
 
@@ -208,10 +209,6 @@ fn wrong(error: SlotError) -> Fault {
 
 fn unusable(error: LoadError) -> Fault {
     fault(error.reason(), error)
-}
-
-fn broke_off(error: &tokio::task::JoinError) -> String {
-    format!("the engine broke off: {error}")
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::loaded::LoadedModel;
 use super::metrics::ModelMetrics;
 use super::ring::{Recent, Ring};
 use super::turn::p95;
+use crate::background;
 use crate::engine::{Tensor, Values};
 
 /// Inputs that wait for the candidate, at most. More are not shown, and counted.
@@ -77,7 +78,10 @@ impl Shadow {
             let seen = Arc::clone(&seen);
             let watch = Watch { candidate, active, recent, seen, metrics };
             let thread = std::thread::Builder::new().name("shadow".to_string());
-            if let Err(error) = thread.spawn(move || watch.until_the_end_of(&jobs)) {
+            if let Err(error) = thread.spawn(move || {
+                background::yield_to_answers();
+                watch.until_the_end_of(&jobs);
+            }) {
                 tracing::error!(%error, "no thread for the shadow: it will stay inconclusive");
             }
         }
