@@ -366,6 +366,7 @@ mod tests {
             "queue_max",
             "wait_ms_max",
             "long_runs_max",
+            "models_mib_max",
             "[models.digits.batching]",
             "rows_max",
             "wait_us",

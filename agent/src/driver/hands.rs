@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_device::{Effect, Epoch, Gate, Input, Publication};
+use tidegate_device::{Effect, Epoch, Fault, Gate, Input, Outcome, Publication};
 use tidegate_lifecycle::SlotId;
 use tidegate_trust::{Event, Role};
 use tidegate_wire::topic::Topic;
@@ -117,7 +117,11 @@ impl Hands {
 
     /// What came of a piece of work. A candidate is kept, unless it was let go meanwhile.
     pub(super) fn answered(&mut self, answer: Answer) -> Input {
-        let Answer { model, epoch, outcome, loaded } = answer;
+        let Answer { model, epoch, mut outcome, mut loaded } = answer;
+        if let Some(Err(detail)) = loaded.as_deref().map(|loaded| self.serving.room_for(loaded)) {
+            loaded = None;
+            outcome = Outcome::Tested(Err(Fault { reason: Reason::TooMuchMemory, detail }));
+        }
         let held = self.held(model.clone());
         if held.epoch == Some(epoch) && loaded.is_some() {
             held.candidate = loaded;

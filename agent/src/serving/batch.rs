@@ -67,7 +67,7 @@ impl Batcher {
             return None;
         }
         let (model, engine) = (&loaded.manifest.model, &loaded.manifest.engine);
-        let rows_max = batching.rows_max.min(loaded.engine.batch_max());
+        let rows_max = batching.rows_max.min(loaded.batch_max());
         if rows_max <= 1 || !is_batched(loaded) {
             tracing::info!(%model, "batching is switched on, but {engine} runs it row by row");
             return None;

@@ -192,6 +192,12 @@ impl LoadedModel {
         self.engine.run(inputs)
     }
 
+    /// Rows that the engine is faster with than row by row, at most; 1 if it is not. See
+    /// [`Engine::batch_max`].
+    pub fn batch_max(&self) -> usize {
+        self.engine.batch_max()
+    }
+
     /// Whether `rows` rows are likely to take so long that they must not hold up the network.
     pub fn is_long(&self, rows: usize) -> bool {
         let rows = u64::try_from(rows).unwrap_or(u64::MAX);

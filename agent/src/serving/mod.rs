@@ -288,6 +288,22 @@ impl Serving {
         }
     }
 
+    /// Whether `candidate` has room beside what answers.
+    ///
+    /// # Errors
+    /// How much there is and how much is allowed, in words.
+    pub fn room_for(&self, candidate: &LoadedModel) -> Result<(), String> {
+        let (own, max) = (candidate.rss_mib, u64::from(self.config.models_mib_max));
+        let others: u64 = self.services().iter().map(|service| service.loaded.rss_mib).sum();
+        if max == 0 || own + others <= max {
+            return Ok(());
+        }
+        Err(format!(
+            "it takes {own} MiB, the models that answer take {others} MiB, and {max} MiB are \
+             allowed in all (serving.models_mib_max)"
+        ))
+    }
+
     /// Whether every model that was announced has something that answers, and there is one.
     pub fn is_ready(&self) -> bool {
         let lanes = self.lanes();

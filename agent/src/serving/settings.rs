@@ -16,12 +16,14 @@ pub struct ServingConfig {
     pub wait_ms_max: u64,
     /// Runs of a millisecond and longer at a time, over all models; 0 is one for each core.
     pub long_runs_max: usize,
+    /// Mebibytes of all models together above which a candidate is turned down; 0 is no limit.
+    pub models_mib_max: u32,
 }
 
 impl Default for ServingConfig {
     /// Most callers give up after a few seconds, and 64 runs of 100 ms on two cores take three.
     fn default() -> Self {
-        Self { queue_max: 64, wait_ms_max: 10_000, long_runs_max: 0 }
+        Self { queue_max: 64, wait_ms_max: 10_000, long_runs_max: 0, models_mib_max: 0 }
     }
 }
 

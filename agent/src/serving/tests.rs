@@ -263,3 +263,23 @@ fn inputs_outside_their_limits_are_refused_and_counted() {
     let last = std::iter::from_fn(|| windows.try_recv().ok()).last().unwrap();
     assert_eq!((last.rows, last.errors), (1, 0));
 }
+
+#[test]
+fn a_candidate_needs_room_beside_what_answers() {
+    let sized = |version: &str, mib| {
+        let (mut loaded, _) = echo(version);
+        Arc::get_mut(&mut loaded).unwrap().rss_mib = mib;
+        loaded
+    };
+    for (models_mib_max, fits) in [(0, true), (100, true), (99, false)] {
+        let (sender, _windows) = mpsc::channel(8);
+        let config = ServingConfig { models_mib_max, ..ServingConfig::default() };
+        let serving = Serving::with(config, ModelConfigs::default(), sender, 1);
+        serving.activate(&"echo".parse().unwrap(), sized("1", 30));
+        serving.activate(&"other".parse().unwrap(), sized("1", 30));
+        let room = serving.room_for(&sized("2", 40));
+        assert_eq!(room.is_ok(), fits, "{room:?}");
+        let told = "it takes 40 MiB, the models that answer take 60 MiB, and 99 MiB are allowed";
+        assert!(room.err().is_none_or(|text| text.starts_with(told)));
+    }
+}
