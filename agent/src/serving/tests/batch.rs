@@ -152,6 +152,7 @@ async fn what_waits_during_a_switch_is_answered_by_the_old_version() {
     let leaves = spawn(&turn, ask(&[&[1.0, 2.0]]));
     wait_for_waiting(&turn, 2).await;
     leaves.abort();
+    assert!(leaves.await.unwrap_err().is_cancelled());
     let old = Arc::downgrade(&turn.service);
     drop(turn);
     let (loaded, fresh) = model("2", 64);
