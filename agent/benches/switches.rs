@@ -32,11 +32,15 @@ fn show(name: &str, times: &Times) {
 }
 
 fn main() {
+    tidegate_agent::heap::give_back_early();
     let clients = std::env::var("CLIENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let seen = switching::switch(SWITCHES, clients, QUIET);
     println!("{SWITCHES} switches under {clients} client(s) at full rate, {} failed", seen.failed);
-    show("quiet", &seen.quiet);
-    show("switching", &seen.during);
-    let ratio = seen.during.at(0.99).as_secs_f64() / seen.quiet.at(0.99).as_secs_f64();
+    let (quiet, during) = (&seen.phases[0], seen.during());
+    show("quiet", quiet);
+    show("loading", &seen.phases[1]);
+    show("shadow", &seen.phases[2]);
+    show("switching", &during);
+    let ratio = during.at(0.99).as_secs_f64() / quiet.at(0.99).as_secs_f64();
     println!("p99 while switching is {ratio:.2} times that before (aim: at most 2)");
 }

@@ -10,17 +10,15 @@ const THRESHOLD: std::ffi::c_int = 64 * 1024;
 /// From now on, freed memory goes back to the system soon. Other C libraries than glibc do so anyway.
 ///
 /// # Source
-/// mallopt(3). The constants are those of glibc's `malloc.h`.
+/// mallopt(3).
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)] // The C library has no other way to set these than an environment variable.
 pub fn give_back_early() {
-    const TRIM_THRESHOLD: std::ffi::c_int = -1;
-    const MMAP_THRESHOLD: std::ffi::c_int = -3;
-    // SAFETY: this is mallopt's declaration; it takes any values, and any time to be called.
-    unsafe extern "C" {
-        safe fn mallopt(parameter: std::ffi::c_int, value: std::ffi::c_int) -> std::ffi::c_int;
-    }
-    if mallopt(MMAP_THRESHOLD, THRESHOLD) == 0 || mallopt(TRIM_THRESHOLD, THRESHOLD) == 0 {
+    let set = |parameter| {
+        // SAFETY: mallopt takes any values, and any time to be called.
+        unsafe { libc::mallopt(parameter, THRESHOLD) == 1 }
+    };
+    if !set(libc::M_MMAP_THRESHOLD) || !set(libc::M_TRIM_THRESHOLD) {
         tracing::warn!("the C library keeps freed memory longer than it needs to");
     }
 }

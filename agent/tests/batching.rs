@@ -21,7 +21,7 @@ fn serving(batching: Batching) -> Arc<Serving> {
 }
 
 fn ask(serving: &Serving, pixels: &[f32]) -> Vec<f32> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let rows = pixels.len() / digits::PIXELS;
     let turn = serving.turn("digits", None).unwrap();
     let answered = runtime.block_on(turn.infer(Ask::new(row(pixels), rows))).unwrap();

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,13 +35,16 @@ impl Times {
     }
 }
 
+const QUIET: usize = 0;
+const LOADING: usize = 1;
+const SHADOW: usize = 2;
+
 /// What the clients saw.
 #[derive(Default)]
 pub struct Seen {
-    /// While nothing changed.
-    pub quiet: Times,
-    /// While a version was loaded, tested, in the shadow, or took over.
-    pub during: Times,
+    /// While nothing changed; while a version was loaded and tested; while it was in the shadow and
+    /// took over.
+    pub phases: [Times; 3],
     /// Requests that were not answered with 200.
     pub failed: usize,
     /// Which versions answered.
@@ -56,16 +59,14 @@ pub fn switch(switches: usize, clients: usize, quiet: Duration) -> Seen {
         Arc::new(slot(version, Gates { shadow, ..Gates::default() }))
     });
     server.serving.activate(&model_name(), Arc::new(slots[0].load().unwrap()));
-    let (switching, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (phase, over) = (AtomicUsize::new(QUIET), AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     thread::scope(|scope| {
-        let ask = || ask(server.address, &switching, &over);
+        let ask = || ask(server.address, &phase, &over);
         let asking: Vec<_> = (0..clients).map(|_| scope.spawn(ask)).collect();
         for number in 1..=switches {
             thread::sleep(quiet);
-            switching.store(true, Ordering::SeqCst);
-            runtime.block_on(switch_once(&server.serving, &slots[number % 2]));
-            switching.store(false, Ordering::SeqCst);
+            runtime.block_on(switch_once(&server.serving, &slots[number % 2], &phase));
         }
         over.store(true, Ordering::SeqCst);
         let seen: Vec<Seen> = asking.into_iter().map(|one| one.join().unwrap()).collect();
@@ -74,7 +75,8 @@ pub fn switch(switches: usize, clients: usize, quiet: Duration) -> Seen {
 }
 
 /// What the driver does, with the gates' verdicts in between.
-async fn switch_once(serving: &Serving, slot: &Arc<Slot>) {
+async fn switch_once(serving: &Serving, slot: &Arc<Slot>, phase: &AtomicUsize) {
+    phase.store(LOADING, Ordering::SeqCst);
     let model = model_name();
     let own = Arc::clone(slot);
     let load = move || {
@@ -84,6 +86,7 @@ async fn switch_once(serving: &Serving, slot: &Arc<Slot>) {
         Arc::new(loaded)
     };
     let candidate: Arc<LoadedModel> = background::run("self-test", load).await.unwrap();
+    phase.store(SHADOW, Ordering::SeqCst);
     serving.start_shadow(&model, Arc::clone(&candidate));
     let deadline = Instant::now() + Duration::from_secs(60);
     while let Some((Verdict::Pending { .. }, text)) = serving.shadow_verdict(&model, Instant::now())
@@ -93,9 +96,10 @@ async fn switch_once(serving: &Serving, slot: &Arc<Slot>) {
     }
     serving.activate(&model, candidate);
     serving.start_trial(&model);
+    phase.store(QUIET, Ordering::SeqCst);
 }
 
-fn ask(address: SocketAddr, switching: &AtomicBool, over: &AtomicBool) -> Seen {
+fn ask(address: SocketAddr, phase: &AtomicUsize, over: &AtomicBool) -> Seen {
     let requests: Vec<_> =
         stream().iter().map(|pixels| post(PATH, "", request(pixels).as_bytes())).collect();
     let (mut client, mut seen) = (Client::new(address), Seen::default());
@@ -103,14 +107,13 @@ fn ask(address: SocketAddr, switching: &AtomicBool, over: &AtomicBool) -> Seen {
         if over.load(Ordering::SeqCst) {
             break;
         }
-        let before = switching.load(Ordering::SeqCst);
+        let before = phase.load(Ordering::SeqCst);
         let begun = Instant::now();
         client.send(request);
         let answer = client.receive();
         let took = begun.elapsed();
-        let during = before || switching.load(Ordering::SeqCst);
-        let times = if during { &mut seen.during } else { &mut seen.quiet };
-        times.0.push(took);
+        let during = before.max(phase.load(Ordering::SeqCst));
+        seen.phases[during].0.push(took);
         seen.failed += usize::from(answer.status != 200);
         for (count, version) in seen.versions.iter_mut().zip(VERSIONS) {
             *count += usize::from(answer.body.contains(&format!("\"{version}\"")));
@@ -121,16 +124,23 @@ fn ask(address: SocketAddr, switching: &AtomicBool, over: &AtomicBool) -> Seen {
 
 impl Seen {
     fn and(mut self, other: Self) -> Self {
-        self.quiet.0.extend(other.quiet.0);
-        self.during.0.extend(other.during.0);
+        for (own, other) in self.phases.iter_mut().zip(other.phases) {
+            own.0.extend(other.0);
+        }
         self.failed += other.failed;
         self.versions = [0, 1].map(|which| self.versions[which] + other.versions[which]);
         self
     }
 
+    /// Whatever went on.
+    pub fn during(&self) -> Times {
+        let mut all = [&self.phases[LOADING].0[..], &self.phases[SHADOW].0].concat();
+        all.sort_unstable();
+        Times(all)
+    }
+
     fn sorted(mut self) -> Self {
-        self.quiet.0.sort_unstable();
-        self.during.0.sort_unstable();
+        self.phases.iter_mut().for_each(|times| times.0.sort_unstable());
         self
     }
 }
