@@ -274,8 +274,8 @@ impl Serving {
         Ok(service.memory.label(id, labels, &service.loaded))
     }
 
-    /// Stops answering: who still waits is told so. Closes every window, whatever is in it: small ones tell only how many
-    /// rows they had. When this returns all windows of answered requests are in the channel.
+    /// Stops answering: who still waits is told so. Closes every window, whatever is in it: small
+    /// ones tell only how many rows they had. When this returns all windows of answered requests are in the channel.
     pub fn shutdown(&self) {
         self.workers.close();
         for service in self.services() {
