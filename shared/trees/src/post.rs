@@ -30,6 +30,7 @@ pub(crate) fn logistic(x: f32) -> f32 {
 /// S. Winitzki, "A handy approximation for the error function and its inverse", 2008.
 pub(crate) fn probit(share: f32) -> f32 {
     const A: f32 = 0.147;
+    #[expect(clippy::approx_constant, reason = "rounded as ONNX Runtime has it")]
     const PI: f32 = 3.14159;
     let x = 2.0 * share - 1.0;
     let log = libm::logf((1.0 - x) * (1.0 + x));
