@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tidegate_wire::tensor::TensorSpec;
 use tract_nnef::framework::Nnef;
-use tract_nnef::prelude::{Framework, Symbol, TDim};
+use tract_nnef::prelude::{Framework, TDim};
 use tract_onnx_opl::WithOnnx;
 
 use super::EngineError;
@@ -75,7 +75,7 @@ pub fn from_onnx(
     inputs: &[TensorSpec],
     outputs: &[TensorSpec],
 ) -> Result<Vec<u8>, EngineError> {
-    let convert = |rows: fn(&Symbol) -> TDim| {
+    let convert = |rows: fn(&tract_nnef::prelude::Symbol) -> TDim| {
         let model = super::onnx::parse(file, inputs, outputs)?;
         let rows = rows(&model.symbols.sym(ROWS));
         write(super::onnx::typed(model, inputs, &rows), outputs).map_err(unprepared(file))
