@@ -92,7 +92,7 @@ fn check(spec: &TensorSpec, data: &TensorData) -> Result<Tensor, Fault> {
         });
     let product = data.shape.iter().try_fold(1_u64, |all, dim| all.checked_mul(*dim));
     let count = Values::from_le_bytes(data.datatype, &data.bytes).len() as u64;
-    let whole = data.datatype.width().is_none_or(|width| data.bytes.len() % width == 0);
+    let whole = data.datatype.width().is_none_or(|width| data.bytes.len().is_multiple_of(width));
     if data.datatype != spec.datatype || !fits || product != Some(count) || !whole {
         let (name, have, want) = (&spec.name, &data.shape, &spec.shape);
         let text = format!(

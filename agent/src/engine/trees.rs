@@ -240,7 +240,7 @@ mod tests {
         assert!(narrow.contains("2 columns of \"x\""), "{narrow}");
         let other = wrong(&[spec("y", Datatype::Fp32, &[-1, 2])], &good);
         assert!(other.contains("no input \"y\", only \"x\""), "{other}");
-        let three = wrong(&[input.clone()], &[spec("p", Datatype::Fp32, &[-1, 3])]);
+        let three = wrong(std::slice::from_ref(&input), &[spec("p", Datatype::Fp32, &[-1, 3])]);
         assert!(three.contains("FP32 [-1, 2] in the trees"), "{three}");
         let label = wrong(&[input], &[spec("label", Datatype::Int64, &[-1])]);
         assert!(label.contains("BYTES [-1] in the trees"), "{label}");

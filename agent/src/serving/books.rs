@@ -95,6 +95,7 @@ pub(super) struct TrialBook {
 
 /// The candidate's and its predecessor's predictions, if they can be compared.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant)] // One a model, and only while it is on trial.
 enum Predictions {
     None,
     Classes { new: OutputSummary, before: OutputSummary },

@@ -3,7 +3,7 @@
 //! `engines PACKED...`, folders that `tidegate model pack` wrote; one line of JSON each. Inputs are
 //! the golden ones, one row at a time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     code
 }
 
-fn measure(folder: &PathBuf, seconds: f64) -> Result<serde_json::Value, String> {
+fn measure(folder: &Path, seconds: f64) -> Result<serde_json::Value, String> {
     let model = alone::load(folder).map_err(|error| error.to_string())?;
     let golden = read_golden(folder, &model.manifest).map_err(|error| error.to_string())?;
     let golden = golden.ok_or("it has no golden set")?;

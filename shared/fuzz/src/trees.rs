@@ -50,7 +50,7 @@ fn attributes(labels: Option<Labels>, spread: bool) -> Attributes {
         values: vec![0.5, 2.0, 0.0, 0.0, 0.0, -1.0, 1e9, 0.0, 0.0, 0.0],
         yes_ids: vec![1, 2, 0, 0, 0, 1, 2, 0, 0, 0],
         no_ids: vec![4, 3, 0, 0, 0, 4, 3, 0, 0, 0],
-        missing_goes_yes: vec![true, false, false, false, false].repeat(2),
+        missing_goes_yes: [true, false, false, false, false].repeat(2),
         weight_tree_ids: weights().map(|((tree, _), _)| *tree).collect(),
         weight_node_ids: weights().map(|((_, node), _)| *node).collect(),
         weight_targets: weights().map(|(_, target)| target).collect(),

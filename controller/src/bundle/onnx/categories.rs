@@ -83,7 +83,7 @@ fn place_of_key(node: Node, write: &mut Writer) -> Result<String, Unfit> {
         return Err("no keys".into());
     };
     // At most one key is the same: its place plus one, or 0.
-    let same = write.to_float(&same);
+    let same = write.as_float(&same);
     let weights: Vec<f32> = (1..=count).map(|place| place as f32).collect();
     let weights = write.floats(&weights, &[count]);
     let weighted = write.node("Mul", &[&same, &weights], &[]);
@@ -95,7 +95,7 @@ fn place_of_key(node: Node, write: &mut Writer) -> Result<String, Unfit> {
 
 /// Which of `keys` each value is; a missing value is a missing key.
 fn equal_floats(keys: &[f32], input: &str, write: &mut Writer) -> String {
-    let x = write.to_float(input);
+    let x = write.as_float(input);
     let x = write.unsqueeze_last(&x);
     let missing: Vec<bool> = keys.iter().map(|key| key.is_nan()).collect();
     let table = write.floats(keys, &[keys.len()]);

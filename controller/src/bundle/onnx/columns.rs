@@ -13,7 +13,7 @@ pub(super) fn scaler(node: Node, write: &mut Writer) -> Result<(), Unfit> {
     if offset.is_empty() || scale.is_empty() {
         return Err("no offset or no scale".into());
     }
-    let x = write.to_float(node.input(0));
+    let x = write.as_float(node.input(0));
     let (offset, scale) = (write.row(offset), write.row(scale));
     let moved = write.node("Sub", &[&x, &offset], &[]);
     write.last("Mul", &[&moved, &scale], &[], node.output(0));
@@ -28,7 +28,7 @@ pub(super) fn imputer(node: Node, write: &mut Writer) -> Result<(), Unfit> {
         if floats.is_empty() {
             return Err("no value to impute".into());
         }
-        let x = write.to_float(node.input(0));
+        let x = write.as_float(node.input(0));
         let replaced = node.float("replaced_value_float", 0.0);
         let missing = if replaced.is_nan() {
             write.node("IsNaN", &[&x], &[])
@@ -49,7 +49,7 @@ pub(super) fn imputer(node: Node, write: &mut Writer) -> Result<(), Unfit> {
 
 /// Each row divided by its norm; rows of zeros stay.
 pub(super) fn normalizer(node: Node, write: &mut Writer) -> Result<(), Unfit> {
-    let x = write.to_float(node.input(0));
+    let x = write.as_float(node.input(0));
     let norm = match node.text("norm", "MAX").as_str() {
         "MAX" => write.reduce("ReduceMax", 18, &x, 1),
         "L1" => write.reduce("ReduceL1", 18, &x, 1),
@@ -65,7 +65,7 @@ pub(super) fn normalizer(node: Node, write: &mut Writer) -> Result<(), Unfit> {
 
 /// 1 where x exceeds a threshold, else 0.
 pub(super) fn binarizer(node: Node, write: &mut Writer) -> Result<(), Unfit> {
-    let x = write.to_float(node.input(0));
+    let x = write.as_float(node.input(0));
     let threshold = write.row(&[node.float("threshold", 0.0)]);
     let above = write.node("Greater", &[&x, &threshold], &[]);
     let float = With::Int("to", DataType::Float as i64);
@@ -75,7 +75,7 @@ pub(super) fn binarizer(node: Node, write: &mut Writer) -> Result<(), Unfit> {
 
 /// Columns side by side, as floats.
 pub(super) fn feature_vectorizer(node: Node, write: &mut Writer) -> Result<(), Unfit> {
-    let floats: Vec<String> = node.0.input.iter().map(|input| write.to_float(input)).collect();
+    let floats: Vec<String> = node.0.input.iter().map(|input| write.as_float(input)).collect();
     let floats: Vec<&str> = floats.iter().map(String::as_str).collect();
     write.last("Concat", &floats, &[With::Int("axis", 1)], node.output(0));
     Ok(())

@@ -192,7 +192,7 @@ impl<'a> Writer<'a> {
         self.node("Cast", &[input], &[With::Int("to", to as i64)])
     }
 
-    pub fn to_float(&mut self, input: &str) -> String {
+    pub fn as_float(&mut self, input: &str) -> String {
         self.cast(input, DataType::Float)
     }
 

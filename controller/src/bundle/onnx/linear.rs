@@ -34,7 +34,7 @@ pub(super) fn product(
 
 pub(super) fn regressor(node: Node, write: &mut Writer) -> Result<(), Unfit> {
     let targets = usize::try_from(node.int("targets", 1)).unwrap_or(0);
-    let x = write.to_float(node.input(0));
+    let x = write.as_float(node.input(0));
     let (coefficients, intercepts) = (node.floats("coefficients"), node.floats("intercepts"));
     let scores = product(&x, coefficients, targets, intercepts, write)?;
     write.post_transform(&scores, &node.text("post_transform", "NONE"), node.output(0))
@@ -44,7 +44,7 @@ pub(super) fn classifier(node: Node, write: &mut Writer) -> Result<(), Unfit> {
     let labels = Labels::of(node);
     let intercepts = node.floats("intercepts");
     let rows = if intercepts.is_empty() { labels.len() } else { intercepts.len() };
-    let x = write.to_float(node.input(0));
+    let x = write.as_float(node.input(0));
     let scores = product(&x, node.floats("coefficients"), rows, intercepts, write)?;
     let post = node.text("post_transform", "NONE");
     if rows == 1 && labels.len() == 2 {

@@ -49,7 +49,7 @@ fn kernel(node: Node, x: &str, count: usize, write: &mut Writer) -> Result<Strin
 pub(super) fn regressor(node: Node, write: &mut Writer) -> Result<(), Unfit> {
     let count = usize::try_from(node.int("n_supports", 0)).unwrap_or(0);
     let (coefficients, rho) = (node.floats("coefficients"), node.floats("rho"));
-    let x = write.to_float(node.input(0));
+    let x = write.as_float(node.input(0));
     let kernels = if count == 0 { x } else { kernel(node, &x, count, write)? };
     let rho = rho.get(..1).unwrap_or_default();
     let score = product(&kernels, coefficients, 1, rho, write)?;
@@ -72,7 +72,7 @@ pub(super) fn classifier(node: Node, write: &mut Writer) -> Result<(), Unfit> {
         .map(|count| usize::try_from(*count).unwrap_or(0))
         .collect();
     let count: usize = per_class.iter().sum();
-    let x = write.to_float(node.input(0));
+    let x = write.as_float(node.input(0));
     if count == 0 || per_class.len() != classes || classes < 2 {
         return Err("no support vectors for its classes".into());
     }
@@ -140,7 +140,7 @@ fn machines(per_class: &[usize], coefficients: &[f32]) -> Vec<f32> {
 fn votes(scores: &str, classes: usize, write: &mut Writer) -> String {
     let zero = write.row(&[0.0]);
     let won = write.node("Greater", &[scores, &zero], &[]);
-    let won = write.to_float(&won);
+    let won = write.as_float(&won);
     // A pair won is a vote for the first, a pair lost for the second.
     let (mut difference, mut lost) = (Vec::new(), vec![0.0; classes]);
     for i in 0..classes {
