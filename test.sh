@@ -82,8 +82,9 @@ over_mosquitto() {
 
 check "cargo fmt" cargo fmt --all -- --check
 check "cargo clippy" cargo clippy "${everything[@]}" --all-targets -- -D warnings
-check "cargo check, as devices are built" cargo check --locked -p tidegate-agent
-check "cargo check, without ONNX" cargo check --locked -p tidegate-agent --no-default-features
+check "cargo clippy, as devices are built" cargo clippy --locked -p tidegate-agent -- -D warnings
+check "cargo clippy, without ONNX" \
+  cargo clippy --locked -p tidegate-agent --no-default-features -- -D warnings
 if [ "${1:-}" != quick ]; then
   check "packages for the tests" install_packages
 fi

@@ -41,8 +41,8 @@ pub use nnef::from_onnx as nnef_from_onnx;
 #[cfg(feature = "onnx")]
 pub use onnx::opset;
 pub use settings::{EnginesConfig, configure};
-pub(crate) use tensor::each;
 pub use tensor::{Tensor, Values};
+pub(crate) use tensor::{each, each_fixed};
 pub use text::{Continuation, Ending, Prompt, Reader};
 #[cfg(feature = "onnx")]
 pub use trees_node::{TREE_OPERATORS, attributes_of};

@@ -8,7 +8,7 @@ use tract_nnef::prelude::{
     TypedRunnableModel, TypedSimpleState, tract_ndarray,
 };
 
-use super::tensor::each_fixed;
+use super::each_fixed;
 use super::{Tensor, Values, schema};
 
 /// States kept for reuse, at most: as many calls at a time need none made. Each holds the

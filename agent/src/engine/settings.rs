@@ -40,6 +40,7 @@ pub fn configure(config: &EnginesConfig) {
 }
 
 /// What was configured, or the defaults.
+#[cfg(feature = "onnxruntime")]
 pub(super) fn settings() -> &'static EnginesConfig {
     SETTINGS.get_or_init(EnginesConfig::default)
 }

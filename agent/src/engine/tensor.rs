@@ -17,21 +17,7 @@ pub struct Tensor {
 /// Does the same with whatever vector a [`Values`] holds.
 macro_rules! each {
     ($values:expr, $vec:ident => $body:expr) => {
-        match $values {
-            $crate::engine::Values::Bool($vec) => $body,
-            $crate::engine::Values::U8($vec) => $body,
-            $crate::engine::Values::U16($vec) => $body,
-            $crate::engine::Values::U32($vec) => $body,
-            $crate::engine::Values::U64($vec) => $body,
-            $crate::engine::Values::I8($vec) => $body,
-            $crate::engine::Values::I16($vec) => $body,
-            $crate::engine::Values::I32($vec) => $body,
-            $crate::engine::Values::I64($vec) => $body,
-            $crate::engine::Values::F16($vec) => $body,
-            $crate::engine::Values::F32($vec) => $body,
-            $crate::engine::Values::F64($vec) => $body,
-            $crate::engine::Values::Bytes($vec) => $body,
-        }
+        $crate::engine::each_fixed!($values, $vec => $body, $vec => $body)
     };
 }
 

@@ -18,8 +18,8 @@ use tidegate_wire::tensor::{Datatype, TensorSpec};
 use tokenizers::Tokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-use super::super::text::Draft;
 use super::super::{Continuation, Ending, Engine, EngineError, Prompt, Reader, Tensor, Values};
+use super::draft::Draft;
 use super::{Files, answered, check_specs, failed, guarded, texts};
 
 /// Tokens of a prompt that go through the network together. Between two parts the deadline is

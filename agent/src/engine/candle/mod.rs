@@ -4,6 +4,7 @@
 //! from `engines.threads` before anything else runs.
 
 mod bert;
+mod draft;
 mod llama;
 
 use std::fs;
