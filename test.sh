@@ -71,8 +71,8 @@ dependencies() {
   fi
 }
 
-# Its dependencies are optimised in this profile too, and built already.
-demo() { cargo build "${everything[@]}" --bins && "${CARGO_TARGET_DIR:-target}/debug/tidegate" demo "$@"; }
+# The program that the Rust tests have built: its dependencies are optimised in that profile, too.
+demo() { "${CARGO_TARGET_DIR:-target}/debug/tidegate" demo "$@"; }
 
 over_mosquitto() {
   local program

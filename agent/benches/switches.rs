@@ -32,7 +32,6 @@ fn show(name: &str, times: &Times) {
 }
 
 fn main() {
-    tidegate_agent::heap::give_back_early();
     let clients = std::env::var("CLIENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let seen = switching::switch(SWITCHES, clients, QUIET);
     println!("{SWITCHES} switches under {clients} client(s) at full rate, {} failed", seen.failed);

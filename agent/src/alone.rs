@@ -13,8 +13,8 @@ use tidegate_wire::{ArtifactRef, Digest, codec, envelope};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::http;
 use crate::serving::{LoadError, LoadedModel, Serving};
-use crate::{heap, http};
 
 /// Threads for network and serving, as in the agent's default configuration.
 const WORKER_THREADS: usize = 2;
@@ -62,7 +62,6 @@ pub enum AloneError {
 /// # Errors
 /// [`AloneError`] names the folder, file or address.
 pub fn serve(folders: &[PathBuf], listen: SocketAddr) -> Result<(), AloneError> {
-    heap::give_back_early();
     let (sender, mut windows) = mpsc::channel(WINDOWS_WAITING);
     let serving = Serving::new(sender, 0);
     for folder in folders {

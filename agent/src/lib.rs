@@ -37,7 +37,7 @@ pub mod enrol;
 pub mod fetch;
 #[cfg(feature = "grpc")]
 pub mod grpc;
-pub mod heap;
+mod heap;
 pub mod http;
 pub mod link;
 mod listen;

@@ -16,7 +16,6 @@ use crate::death;
 use crate::driver::{self, Driver, Parts};
 use crate::engine;
 use crate::enrol::{self, EnrolError};
-use crate::heap;
 use crate::http::Facts;
 use crate::link::Door;
 use crate::link::mqtt::{BadBroker, MqttConfig, MqttLink};
@@ -80,7 +79,6 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] for what only an operator can change; whatever may pass is waited for.
 pub fn run(config: Config) -> Result<(), RunError> {
-    heap::give_back_early();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads)
         .thread_name("tidegate")

@@ -6,7 +6,6 @@ mod digits;
 use std::sync::Arc;
 
 use digits::{model_name, row, slot, stream};
-use tidegate_agent::heap;
 use tidegate_agent::self_test::self_test;
 use tidegate_agent::serving::{Ask, Serving};
 use tidegate_wire::policy::Gates;
@@ -24,7 +23,6 @@ fn resident_kib() -> usize {
 
 #[test]
 fn a_thousand_loads_and_unloads_leave_memory_flat() {
-    heap::give_back_early();
     let (sender, mut windows) = mpsc::channel(64);
     let serving = Serving::new(sender, 7);
     let slots = ["1.0.0", "1.1.0"].map(|version| slot(version, Gates::default()));

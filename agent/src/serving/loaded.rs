@@ -12,6 +12,7 @@ use tidegate_wire::{ArtifactRef, Digest, Reason, codec, envelope};
 
 use super::clock;
 use crate::engine::{self, Engine, EngineError, Tensor, Values};
+use crate::heap;
 
 /// Features that a model may have under watch: a thousand fill one report.
 pub const FEATURES_MAX: usize = 1_000;
@@ -160,6 +161,7 @@ impl LoadedModel {
         // The first run allocates what the later ones reuse, so it belongs to loading. A model may
         // well refuse zeros; then only its speed stays unknown, which counts as slow.
         let row_ns = warm_up(engine.as_ref()).unwrap_or(u64::MAX);
+        heap::give_back();
         let after = clock::resident_bytes();
         let grown = after.unwrap_or(0).saturating_sub(before.unwrap_or(0));
         Ok(Self {
